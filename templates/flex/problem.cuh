@@ -1,0 +1,54 @@
+// What a launch tells a forward kernel. The Rust side mirrors these structs field by field (flex-codegen, `abi`).
+#pragma once
+
+namespace flex {
+
+// Element strides; the head dim has stride 1. A broadcast dimension has stride 0.
+struct Strides {
+    long long batch, head, row;
+};
+
+// One stretch of neighbouring key/value tiles that are all full or all partial.
+struct Run {
+    unsigned first_tile;
+    unsigned length_and_full;  // bit 31: the tiles are full, so the mask is not evaluated
+
+    __device__ unsigned length() const { return length_and_full & 0x7fffffffu; }
+    __device__ bool full() const { return length_and_full >> 31; }
+};
+
+// Runs of a (batch, head, q tile), in the kernel's own tile sizes: runs[row_offsets[i] .. row_offsets[i + 1]] with
+// i = batch * batch_rows + head * head_rows + q_tile; a dimension the mask does not depend on has 0 rows.
+struct BlockMask {
+    const unsigned* row_offsets;  // null: every tile is full
+    const Run* runs;
+    unsigned batch_rows, head_rows;
+};
+
+// The first fault of a launch: a load out of bounds or a division by zero that Rust would have executed.
+struct Fault {
+    int claimed;  // 0 until a thread takes the record
+    int site;     // which operation of the mods, in the order of the generated code
+    int index;    // the offending index
+    int batch, head, query, key;
+};
+
+struct Problem {
+    const void* query;  // [batch, heads, q_len, head_dim]
+    const void* key;    // [batch, kv_heads, kv_len, head_dim]
+    const void* value;  // [batch, kv_heads, kv_len, value_dim]
+    void* out;          // [batch, heads, q_len, value_dim]
+    float* lse;         // [batch, heads, q_len], natural log; null when not asked for
+    float* max_score;   // likewise
+    Strides query_strides, key_strides, value_strides, out_strides;
+    int batch, heads, kv_heads, q_len, kv_len;
+    float scale;
+    BlockMask block_mask;
+    // Persistent kernels: work items in the order in which to start them, item = (batch * heads + head) * q_tiles + q_tile;
+    // null: in order. `next_work` is a counter that the launch finds at zero.
+    const unsigned* work_order;
+    unsigned* next_work;
+    Fault* fault;
+};
+
+}  // namespace flex
