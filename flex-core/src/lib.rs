@@ -1,1 +1,3 @@
-//! stub
+//! The language of attention mods, its analyses, block masks and the CPU backend. Knows no GPU.
+
+pub mod ir;
