@@ -414,7 +414,10 @@ mod tests {
         let sum = b.binary(BinaryOp::Add, q, score);
         let root = b.unary(UnaryOp::Sqrt, sum);
         let error = b.finish(root).unwrap_err();
-        assert_eq!(error, BuildError::Mismatch { operation: "add".into(), left: Type::I32, right: Type::F32 });
+        assert_eq!(
+            error,
+            BuildError::Mismatch { operation: "add".into(), left: Type::I32, right: Type::F32 }
+        );
     }
 
     #[test]

@@ -172,7 +172,15 @@ impl BinaryOp {
     pub const fn is_commutative(self) -> bool {
         matches!(
             self,
-            Self::Add | Self::Mul | Self::Min | Self::Max | Self::And | Self::Or | Self::Xor | Self::Eq | Self::Ne
+            Self::Add
+                | Self::Mul
+                | Self::Min
+                | Self::Max
+                | Self::And
+                | Self::Or
+                | Self::Xor
+                | Self::Eq
+                | Self::Ne
         )
     }
 }
