@@ -193,6 +193,9 @@ impl<'p> IntervalAnalysis<'p> {
                 self.states[then.index()].value
             }
         };
+        if let ValueRange::Int(range) = value {
+            debug_assert!(range.lo <= range.hi, "{:?} has the empty range {range:?}", program.steps[id.index()]);
+        }
         let may_fault = own_fault || operands_fault;
         // A point that proves something must not be one at which the node faults.
         let value = if may_fault { value.without_witnesses() } else { value };
@@ -223,7 +226,7 @@ impl<'p> IntervalAnalysis<'p> {
             let range = self.int(index);
             let top = len as i64 - 1;
             out_of_bounds |= range.lo < 0 || range.hi > top;
-            if range.hi < 0 || range.lo > top {
+            if range.lo.max(0) > range.hi.min(top) {
                 // No index is in bounds, so there is no value.
                 return (ValueRange::any(array.ty()), true);
             }
