@@ -6,6 +6,7 @@ pub mod capture;
 pub mod ir;
 pub mod mask;
 pub mod mods;
+pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
