@@ -7,3 +7,4 @@ pub mod faults;
 pub mod interpret;
 
 pub mod variance;
+pub mod interval;
