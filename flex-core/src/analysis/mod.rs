@@ -2,9 +2,7 @@
 
 pub mod affine;
 pub mod demand;
-
 pub mod faults;
 pub mod interpret;
-
-pub mod variance;
 pub mod interval;
+pub mod variance;
