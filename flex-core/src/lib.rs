@@ -1,5 +1,8 @@
 //! The language of attention mods, its analyses, block masks and the CPU backend. Knows no GPU.
 
+pub mod analysis;
+pub mod attention;
 pub mod capture;
 pub mod ir;
+pub mod mask;
 pub mod mods;

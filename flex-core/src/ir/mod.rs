@@ -6,6 +6,7 @@
 mod builder;
 mod expr;
 mod node;
+pub mod semantics;
 mod types;
 
 pub use builder::{Arg, BuildError, Builder};

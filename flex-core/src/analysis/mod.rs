@@ -1,0 +1,3 @@
+//! What can be known of an expression without running a kernel.
+
+pub mod interpret;
