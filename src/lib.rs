@@ -1,10 +1,14 @@
 //! FlexAttention for Rust.
+//!
+//! A mask or a score change is an ordinary Rust function; it becomes part of a fused attention that skips the tiles
+//! the mask rules out, with one meaning on the CPU and the GPU and no N×N matrix anywhere.
 
+// The macros expand to paths from this crate's root, inside this crate too.
 extern crate self as flex_attention;
 
 pub mod library;
-pub mod prelude;
 
+// Called by the code that the macros make.
 #[doc(hidden)]
 #[path = "macro_support/mod.rs"]
 pub mod __private;
@@ -39,3 +43,25 @@ pub use flex_macros::mask_mod_closure as mask_mod;
 ///
 /// Captures and imports are those of [`mask_mod!`](crate::mask_mod!).
 pub use flex_macros::score_mod_closure as score_mod;
+
+/// What most programs need: `use flex_attention::prelude::*;`.
+///
+/// The attributes `#[mask_mod]`, `#[score_mod]` and `#[mod_fn]` are here. The closures `mask_mod!` and `score_mod!` are
+/// in the root, because one glob cannot bring two macros of one name:
+///
+/// ```
+/// use flex_attention::{mask_mod, prelude::*};
+///
+/// #[mask_mod]
+/// fn document(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> bool {
+///     doc[q] == doc[kv]
+/// }
+///
+/// let mask = document::bind(&[0, 0, 1])? & mask_mod!(|b, h, q, kv| q >= kv);
+/// # Ok::<(), BindError>(())
+/// ```
+pub mod prelude {
+    pub use flex_core::capture::{View, ViewError};
+    pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
+    pub use flex_macros::{mask_mod, mod_fn, score_mod};
+}
