@@ -26,13 +26,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
-    table.set_header(["seq_len", "doc span", "tile", "skipped", "full", "partial", "mask ms", "ms", "vs dense"]);
+    table.set_header([
+        "seq_len", "doc span", "tile", "skipped", "full", "partial", "mask ms", "ms", "vs dense",
+    ]);
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for &seq_len in &seq_lens {
         let shape = [1, HEADS, seq_len, HEAD_DIM];
-        let wave = |step: f32| Tensor::from_fn(shape, move |[_, h, s, d]| ((h * 13 + s * 7 + d) as f32 * step).sin());
+        let wave = |step: f32| {
+            Tensor::from_fn(shape, move |[_, h, s, d]| ((h * 13 + s * 7 + d) as f32 * step).sin())
+        };
         let (query, key, value) = (wave(0.11)?, wave(0.13)?, wave(0.17)?);
         let dense_ms = fastest_ms(|| flex_attention(&query, &key, &value).run().map(drop))?;
         for &doc_span in &doc_spans {
@@ -42,8 +46,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let build = || BlockMask::builder(&mask, extent).block_size(block_size).build();
                 let block_mask = build()?;
                 let build_ms = fastest_ms(|| build().map(drop))?;
-                let ms =
-                    fastest_ms(|| flex_attention(&query, &key, &value).block_mask(&block_mask).run().map(drop))?;
+                let ms = fastest_ms(|| {
+                    flex_attention(&query, &key, &value).block_mask(&block_mask).run().map(drop)
+                })?;
                 table.add_row([
                     seq_len.to_string(),
                     doc_span.to_string(),
@@ -67,7 +72,9 @@ fn sweep(variable: &str, default: &str) -> Result<Vec<usize>, String> {
     let list = std::env::var(variable).unwrap_or_else(|_| default.into());
     let number = |item: &str| match item.trim().parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!("{variable} should be numbers from 1, separated by commas; got {item:?} in {list:?}")),
+        _ => {
+            Err(format!("{variable} should be numbers from 1, separated by commas; got {item:?} in {list:?}"))
+        }
     };
     list.split(',').map(number).collect()
 }

@@ -46,7 +46,8 @@ fn main() -> Result<(), flex_attention::Error> {
     let decode_mask = create_block_mask(&causal::bind()?.shift_q(len as i32 - 1), decode)?;
     let token = flex_attention(&last, &key, &value).block_mask(&decode_mask).run()?;
     let expected = grouped.narrow(2, len - 1, 1)?.to_f32_vec();
-    let difference = token.to_f32_vec().iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    let difference =
+        token.to_f32_vec().iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
     println!("the last token alone differs by {difference:.1e}");
     Ok(())
 }

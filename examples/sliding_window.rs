@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let window = setting("WINDOW", 256)?;
     let (heads, head_dim) = (8, 64);
     let shape = [1, heads, seq_len, head_dim];
-    let wave = |step: f32| Tensor::from_fn(shape, move |[_, h, s, d]| ((h * 13 + s * 7 + d) as f32 * step).sin());
+    let wave =
+        |step: f32| Tensor::from_fn(shape, move |[_, h, s, d]| ((h * 13 + s * 7 + d) as f32 * step).sin());
     let (query, key, value) = (wave(0.11)?, wave(0.13)?, wave(0.17)?);
 
     let mask = sliding_window::bind(i32::try_from(window)?)?;
@@ -26,9 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (dense, dense_ms) = timed(|| flex_attention(&query, &key, &value).mask_mod(&mask).run())?;
     let (block, block_ms) = timed(|| flex_attention(&query, &key, &value).block_mask(&block_mask).run())?;
-    let difference = dense.to_f32_vec().iter().zip(block.to_f32_vec()).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    let difference =
+        dense.to_f32_vec().iter().zip(block.to_f32_vec()).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
 
-    println!("{seq_len} tokens, a window of {window}: {:.1} % of the tiles are skipped", block_mask.sparsity());
+    println!(
+        "{seq_len} tokens, a window of {window}: {:.1} % of the tiles are skipped",
+        block_mask.sparsity()
+    );
     println!("mask by element  {dense_ms:9.2} ms");
     println!("block mask       {block_ms:9.2} ms   {:.1} times as fast", dense_ms / block_ms);
     println!("largest difference of the outputs: {difference:.1e}");

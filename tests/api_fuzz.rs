@@ -50,11 +50,17 @@ fn change() -> impl Strategy<Value = Change> {
     let tensor = 0usize..3;
     let axis = 0usize..5;
     prop_oneof![
-        (tensor.clone(), 0usize..4, dimension())
-            .prop_map(|(tensor, axis, len)| Change::Dimension { tensor, axis, len }),
+        (tensor.clone(), 0usize..4, dimension()).prop_map(|(tensor, axis, len)| Change::Dimension {
+            tensor,
+            axis,
+            len
+        }),
         (tensor.clone(), dtype()).prop_map(|(tensor, dtype)| Change::DType { tensor, dtype }),
-        (tensor.clone(), axis.clone(), axis.clone())
-            .prop_map(|(tensor, first, second)| Change::Transpose { tensor, first, second }),
+        (tensor.clone(), axis.clone(), axis.clone()).prop_map(|(tensor, first, second)| Change::Transpose {
+            tensor,
+            first,
+            second
+        }),
         (tensor.clone(), axis.clone(), dimension(), dimension())
             .prop_map(|(tensor, axis, start, len)| Change::Narrow { tensor, axis, start, len }),
         (tensor, axis, 0usize..4).prop_map(|(tensor, axis, len)| Change::Expand { tensor, axis, len }),
@@ -194,7 +200,9 @@ impl Call {
                 Change::Narrow { tensor, axis, start, len } => {
                     tensors[tensor] = tensors[tensor].narrow(axis, start, len)?;
                 }
-                Change::Expand { tensor, axis, len } => tensors[tensor] = tensors[tensor].expand(axis, len)?,
+                Change::Expand { tensor, axis, len } => {
+                    tensors[tensor] = tensors[tensor].expand(axis, len)?
+                }
             }
         }
         let [query, key, value] = &tensors[..] else { unreachable!("three shapes") };
@@ -295,5 +303,10 @@ fn random_borrowed_memory_never_panics() {
             Ok(())
         })
         .unwrap();
-    assert!(usable.get() > 500 && rejected.get() > 500, "{} usable, {} rejected", usable.get(), rejected.get());
+    assert!(
+        usable.get() > 500 && rejected.get() > 500,
+        "{} usable, {} rejected",
+        usable.get(),
+        rejected.get()
+    );
 }

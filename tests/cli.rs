@@ -77,7 +77,8 @@ fn mask_counts_the_tiles_of_causal() {
 
 #[test]
 fn mask_draws_every_mask_of_the_library() {
-    let names: Vec<String> = json(&["mask", "list"]).iter().map(|m| m["case"].as_str().unwrap().into()).collect();
+    let names: Vec<String> =
+        json(&["mask", "list"]).iter().map(|m| m["case"].as_str().unwrap().into()).collect();
     assert!(names.len() >= 12, "{names:?}");
     for name in &names {
         let text = stdout(&["mask", name, "--seq-len", "256", "--block-size", "32"]);
@@ -90,7 +91,10 @@ fn mask_names_what_it_does_not_know() {
     let output = flex(&["mask", "casual"]);
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(message.contains("casual") && message.contains("causal") && message.contains("document"), "{message}");
+    assert!(
+        message.contains("casual") && message.contains("causal") && message.contains("document"),
+        "{message}"
+    );
     let output = flex(&["mask", "causal", "--block-size", "0"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected at least 1"));
@@ -99,7 +103,8 @@ fn mask_names_what_it_does_not_know() {
 #[test]
 fn bench_measures_every_case_and_is_exact() {
     // 400 is a square, so natten is among the cases.
-    let reports = json(&["bench", "--seq-len", "400", "--heads", "2", "--head-dim", "32", "--block-size", "64"]);
+    let reports =
+        json(&["bench", "--seq-len", "400", "--heads", "2", "--head-dim", "32", "--block-size", "64"]);
     let cases: Vec<&str> = reports.iter().map(|r| r["case"].as_str().unwrap()).collect();
     let expected = [
         "dense",
@@ -124,7 +129,8 @@ fn bench_measures_every_case_and_is_exact() {
 
 #[test]
 fn bench_takes_half_precision_and_grouped_heads() {
-    let arguments = "bench --case causal,dense --seq-len 200 --heads 4 --kv-heads 2 --head-dim 40 --dtype bf16";
+    let arguments =
+        "bench --case causal,dense --seq-len 200 --heads 4 --kv-heads 2 --head-dim 40 --dtype bf16";
     let reports = json(&arguments.split(' ').collect::<Vec<_>>());
     assert_eq!(reports.len(), 2);
     for report in &reports {

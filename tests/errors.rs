@@ -173,7 +173,10 @@ fn a_block_mask_is_for_its_own_lengths() {
 
 #[test]
 fn sizes_of_zero_are_errors() {
-    assert!(matches!(Tensor::zeros(DType::F32, [1, 1, 0, 8]), Err(TensorError::Empty { shape: [1, 1, 0, 8] })));
+    assert!(matches!(
+        Tensor::zeros(DType::F32, [1, 1, 0, 8]),
+        Err(TensorError::Empty { shape: [1, 1, 0, 8] })
+    ));
     let data = [0f32; 8];
     let empty = TensorRef::contiguous("query", Elements::F32(&data), [1, 0, 1, 8]);
     assert!(matches!(empty, Err(AttentionError::EmptyTensor { tensor: "query", .. })));

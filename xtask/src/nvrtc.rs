@@ -36,7 +36,8 @@ fn installed_folders() -> Vec<PathBuf> {
             folders.push(Path::new(&home).join("lib64"));
         }
     }
-    let usual = ["/usr/local/cuda/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let usual =
+        ["/usr/local/cuda/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
     folders.extend(usual.map(PathBuf::from));
     folders
 }
@@ -44,7 +45,7 @@ fn installed_folders() -> Vec<PathBuf> {
 fn fetch(folder: &Path) -> Result<(), String> {
     println!("==> pip install {WHEEL}");
     let status = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--root-user-action=ignore", "--upgrade", "--target"])
         .arg(folder)
         .arg(WHEEL)
         .status()

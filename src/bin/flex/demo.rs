@@ -55,8 +55,15 @@ struct Demo {
 impl fmt::Display for Demo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [_, heads, len, head_dim] = self.shape;
-        writeln!(f, "{} sentences packed into one sequence of {len} tokens, {heads} heads of {head_dim}:", self.sentences)?;
-        writeln!(f, "query, key and value of a real sentence encoder. The mask, as it is written in Rust:\n")?;
+        writeln!(
+            f,
+            "{} sentences packed into one sequence of {len} tokens, {heads} heads of {head_dim}:",
+            self.sentences
+        )?;
+        writeln!(
+            f,
+            "query, key and value of a real sentence encoder. The mask, as it is written in Rust:\n"
+        )?;
         writeln!(f, "    #[mask_mod]")?;
         writeln!(f, "    fn document(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> bool {{")?;
         writeln!(f, "        doc[q] == doc[kv]\n    }}\n")?;
@@ -72,8 +79,16 @@ impl fmt::Display for Demo {
             "  attention        {:.3} ms on the CPU in {}; {:.3} ms without the block mask",
             self.ms, self.dtype, self.ms_without_block_mask
         )?;
-        writeln!(f, "  vs golden        {:.1e} relative error (float64, computed elsewhere)", self.rel_err_vs_golden)?;
-        writeln!(f, "  vs reference     {:.1e} relative error (float64, computed here)", self.rel_err_vs_f64)?;
+        writeln!(
+            f,
+            "  vs golden        {:.1e} relative error (float64, computed elsewhere)",
+            self.rel_err_vs_golden
+        )?;
+        writeln!(
+            f,
+            "  vs reference     {:.1e} relative error (float64, computed here)",
+            self.rel_err_vs_f64
+        )?;
         write!(f, "  picture          {}", self.svg.display())
     }
 }

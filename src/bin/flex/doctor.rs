@@ -51,7 +51,10 @@ pub(crate) fn run(output: &mut Output) -> Result<(), ProgramError> {
             features: cpu_features(),
         },
         driver: Library::find(&["libcuda.so.1", "libcuda.so"], &[]),
-        nvrtc: Library::find(&["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"], &[".nvrtc/nvidia/cu13/lib"]),
+        nvrtc: Library::find(
+            &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+            &[".nvrtc/nvidia/cu13/lib"],
+        ),
         cache: cache(),
     })
 }
@@ -67,7 +70,8 @@ impl Library {
         }
         let triple = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
         folders.extend(["/usr/local/cuda/lib64", &triple, "/usr/lib64", "/usr/lib"].map(PathBuf::from));
-        let found = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|p| p.exists());
+        let found =
+            folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|p| p.exists());
         Self { found, looked_in: folders }
     }
 }
@@ -109,7 +113,13 @@ fn cpu_features() -> Vec<&'static str> {
 impl fmt::Display for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "flex {}: attention would run on the {}\n", self.version, self.would_use.to_uppercase())?;
-        writeln!(f, "CPU     {}, {} threads: {}", self.cpu.architecture, self.cpu.threads, self.cpu.features.join(" "))?;
+        writeln!(
+            f,
+            "CPU     {}, {} threads: {}",
+            self.cpu.architecture,
+            self.cpu.threads,
+            self.cpu.features.join(" ")
+        )?;
         writeln!(f, "driver  {}", self.driver)?;
         writeln!(f, "NVRTC   {}", self.nvrtc)?;
         match &self.cache.directory {

@@ -30,7 +30,11 @@ impl Sampled<'_> {
         let mut worst = 0f64;
         for i in 0..samples {
             // The first row, the last row, and a stride between that meets all heads and all places in a tile.
-            let row = if samples == 1 { 0 } else { (i as u128 * (rows - 1) as u128 / (samples - 1) as u128) as usize };
+            let row = if samples == 1 {
+                0
+            } else {
+                (i as u128 * (rows - 1) as u128 / (samples - 1) as u128) as usize
+            };
             let [b, h, q] = [row / (heads * q_len), row / q_len % heads, row % q_len];
             let expected = self.row(b, h, q)?;
             let got = rows_of(out, b, h, q, 1)?;

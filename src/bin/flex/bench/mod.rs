@@ -163,7 +163,12 @@ impl<'a> Setup<'a> {
         let tensor = |seed, heads| {
             normal_tensor(seed, [args.batch, heads, args.seq_len, args.head_dim], args.dtype.into())
         };
-        Ok(Self { args, query: tensor(1, args.heads)?, key: tensor(2, kv_heads)?, value: tensor(3, kv_heads)? })
+        Ok(Self {
+            args,
+            query: tensor(1, args.heads)?,
+            key: tensor(2, kv_heads)?,
+            value: tensor(3, kv_heads)?,
+        })
     }
 
     fn measure(&self, case: Case) -> Result<Measured, ProgramError> {
@@ -171,9 +176,8 @@ impl<'a> Setup<'a> {
         let mask = case.mask(seq_len)?;
         let score = case.score(heads, seq_len)?;
         let extent = Extent { batch, heads, q_len: seq_len, kv_len: seq_len };
-        let build = |mask: &MaskMod| {
-            BlockMask::builder(mask, extent).block_size(self.args.block_size).build()
-        };
+        let build =
+            |mask: &MaskMod| BlockMask::builder(mask, extent).block_size(self.args.block_size).build();
         let block_mask = mask.as_ref().map(build).transpose().map_err(flex_attention::Error::from)?;
         let mask_build_ms = match &mask {
             Some(mask) => median_ms(|| build(mask).map(drop)).map_err(flex_attention::Error::from)?,
