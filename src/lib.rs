@@ -9,15 +9,20 @@
 extern crate self as flex_attention;
 
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod device;
 mod error;
 pub mod tensor;
 
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
+pub use device::Device;
 pub use error::Error;
 
 /// What most programs need.
 pub mod prelude {
     pub use crate::attention::{Aux, Output, flex_attention};
+    pub use crate::Device;
     pub use crate::tensor::Tensor;
     pub use flex_core::attention::DType;
     pub use flex_core::capture::View;
