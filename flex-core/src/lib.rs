@@ -6,3 +6,6 @@ pub mod capture;
 pub mod ir;
 pub mod mask;
 pub mod mods;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;

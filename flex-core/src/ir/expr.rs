@@ -16,7 +16,9 @@ pub struct CaptureDecl {
 }
 
 /// A typed expression. Made by a [`Builder`](super::Builder), which keeps nodes unique and in the order of evaluation.
+/// Deserialising [verifies](super::verify()) it. `Display` and `FromStr` are its [textual form](super::text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "super::verify::Unverified")]
 pub struct Expr {
     pub(crate) nodes: Vec<Node>,
     pub(crate) types: Vec<Type>,
