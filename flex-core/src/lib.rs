@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod attention;
 pub mod capture;
 pub mod ir;
+pub mod isa;
 pub mod mask;
 pub mod mods;
 pub mod rows;

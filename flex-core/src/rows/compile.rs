@@ -1,277 +1,298 @@
-//! From an expression to operations on lanes.
+//! From an expression to instructions, sorted by how often they must run.
 
-use std::sync::Arc;
-
-use super::FaultChecks;
-use super::lanes::{Operand, word};
-use crate::capture::{Array, CaptureValue};
-use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Scalar, Type, UnaryOp};
+use super::instr::{Instr, Op, Operand};
+use super::scalar;
+use crate::capture::CaptureValue;
+use crate::ir::{BinaryOp, CaptureId, Indices, Input, Node, NodeId, Scalar, Type, UnaryOp};
 use crate::mods::BoundExpr;
 
-/// How often a value is computed.
+/// The scalar registers of b, h and q.
+pub(super) const BATCH: u32 = 0;
+pub(super) const HEAD: u32 = 1;
+pub(super) const QUERY: u32 = 2;
+/// The lane registers of kv and the score.
+pub(super) const KEY: u32 = 0;
+pub(super) const SCORE: u32 = 1;
+
+/// How often an instruction runs, by what its value depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    /// Once for a batch and head.
-    Fixed,
-    /// Once a query.
+pub(super) enum Stage {
+    /// b and h: once a head.
+    Head,
+    /// q too: once a row.
     Row,
-    /// Once a key, for all queries of a tile.
+    /// kv, b and h: once a tile, for every key.
     Column,
-    /// For every element.
+    /// Everything: once an element.
     Element,
 }
 
-impl Class {
-    fn of(inputs: u8) -> Self {
-        let has = |input: Input| inputs & 1 << input as u8 != 0;
-        match (has(Input::Query), has(Input::Key), has(Input::Score)) {
-            (false, false, false) => Self::Fixed,
-            (true, false, false) => Self::Row,
-            (false, true, false) => Self::Column,
-            _ => Self::Element,
-        }
-    }
-
-    fn has_lanes(self) -> bool {
-        matches!(self, Self::Column | Self::Element)
-    }
-}
-
-/// What an operation does; the result goes to a register with a larger number than those it reads.
-#[derive(Clone, Debug)]
-pub(super) enum Action {
-    Input(Input),
-    Unary(UnaryOp, Type, Operand),
-    Binary(BinaryOp, Type, Operand, Operand),
-    Select(Operand, Operand, Operand),
-    /// To a type from a type.
-    Cast(Type, Type, Operand),
-    Load(Arc<Array>, Vec<Operand>),
-    /// Whether some index is out of bounds; the flag of an axis says that it is a u32.
-    OutOfBounds(Arc<Array>, Vec<(Operand, bool)>),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Op {
-    pub(super) to: u32,
-    pub(super) action: Action,
-}
-
-/// A mask or score mod compiled for [`RowEvaluator`](super::RowEvaluator).
-#[derive(Clone, Debug)]
-pub struct RowProgram {
-    /// The operations of each class, in order.
-    pub(super) ops: [Vec<Op>; 4],
-    /// Registers that never change.
-    pub(super) constants: Vec<(u32, u32)>,
-    pub(super) registers: usize,
-    pub(super) result: (Operand, Type),
-    /// Whether the expression faults; none where it cannot or must not tell.
+/// The instructions of one expression.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Code {
+    pub(super) head: Vec<Instr>,
+    pub(super) row: Vec<Instr>,
+    pub(super) column: Vec<Instr>,
+    pub(super) element: Vec<Instr>,
+    /// The number of scalar registers.
+    pub(super) scalars: usize,
+    /// The number of lane registers.
+    pub(super) lanes: usize,
+    pub(super) result: Option<Operand>,
+    /// Whether evaluating the expression faults; `None` if it cannot.
     pub(super) fault: Option<Operand>,
+    /// What every node became.
+    pub(super) values: Vec<Operand>,
 }
 
-impl RowProgram {
-    /// Compiles an expression with its captures.
-    pub fn new(bound: &BoundExpr, checks: FaultChecks) -> Self {
-        let expr = bound.expr();
-        let mut compiler = Compiler::new(bound, checks);
-        for id in expr.ids() {
-            compiler.node(id);
+/// Lowers a bound expression, with or without telling faults.
+pub(super) fn compile(bound: &BoundExpr, tell_faults: bool) -> Code {
+    let mut lowering = Lowering::new(bound);
+    // An array that the lanes cannot address is loaded by the interpreter, to which only a fault leads.
+    lowering.tell_faults = tell_faults
+        || bound.captures().iter().any(|c| c.array().is_some_and(|array| array.len() > u32::MAX as usize));
+    for (i, node) in bound.expr().nodes().iter().enumerate() {
+        lowering.node(NodeId(i as u32), node);
+    }
+    let root = bound.expr().root().index();
+    let mut code = lowering.code;
+    code.result = Some(lowering.values[root]);
+    code.fault = lowering.faults[root].filter(|fault| *fault != Operand::Const(0));
+    code.scalars = lowering.scalar_stage.len();
+    code.lanes = lowering.lane_stage.len();
+    code.values = lowering.values;
+    code
+}
+
+impl Code {
+    /// Drops the instructions that the result, the fault and some more values do not need.
+    pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
+        let (mut scalars, mut lanes) = (vec![false; self.scalars], vec![false; self.lanes]);
+        let need = |operand: Operand, scalars: &mut [bool], lanes: &mut [bool]| match operand {
+            Operand::Const(_) => {}
+            Operand::Scalar(r) => scalars[r as usize] = true,
+            Operand::Lanes(r) => lanes[r as usize] = true,
+        };
+        for operand in [self.result, self.fault].into_iter().flatten().chain(also) {
+            need(operand, &mut scalars, &mut lanes);
         }
-        let root = compiler.values[expr.root().index()];
-        let fault = compiler.faults[expr.root().index()];
-        RowProgram {
-            result: (compiler.outside(root), expr.result_type()),
-            fault: fault.map(|fault| compiler.outside(fault)),
-            registers: compiler.classes.len(),
-            ops: compiler.ops,
-            constants: compiler.constants,
+        for (list, has_lanes) in [
+            (&mut self.element, true),
+            (&mut self.column, true),
+            (&mut self.row, false),
+            (&mut self.head, false),
+        ] {
+            let mut kept: Vec<Instr> = Vec::with_capacity(list.len());
+            for instr in list.drain(..).rev() {
+                let used = if has_lanes { lanes[instr.dst as usize] } else { scalars[instr.dst as usize] };
+                if used {
+                    for operand in [instr.a, instr.b, instr.c] {
+                        need(operand, &mut scalars, &mut lanes);
+                    }
+                    kept.push(instr);
+                }
+            }
+            kept.reverse();
+            *list = kept;
         }
     }
 }
 
-struct Compiler<'a> {
+struct Lowering<'a> {
     bound: &'a BoundExpr,
-    expr: &'a Expr,
-    checks: FaultChecks,
-    ops: [Vec<Op>; 4],
-    constants: Vec<(u32, u32)>,
-    /// The class of every register.
-    classes: Vec<Class>,
-    inputs: Vec<u8>,
-    /// The register of every node.
-    values: Vec<u32>,
-    /// The register that tells whether a node faults; none where it cannot.
-    faults: Vec<Option<u32>>,
+    code: Code,
+    values: Vec<Operand>,
+    /// Whether a node's evaluation faults, a bool; `None` if it cannot.
+    faults: Vec<Option<Operand>>,
+    scalar_stage: Vec<Stage>,
+    lane_stage: Vec<Stage>,
+    tell_faults: bool,
 }
 
-impl<'a> Compiler<'a> {
-    fn new(bound: &'a BoundExpr, checks: FaultChecks) -> Self {
+impl<'a> Lowering<'a> {
+    fn new(bound: &'a BoundExpr) -> Self {
         Self {
             bound,
-            expr: bound.expr(),
-            checks,
-            ops: Default::default(),
-            constants: Vec::new(),
-            classes: Vec::new(),
-            inputs: Vec::new(),
+            code: Code::default(),
             values: Vec::new(),
             faults: Vec::new(),
+            scalar_stage: vec![Stage::Head, Stage::Head, Stage::Row],
+            lane_stage: vec![Stage::Column, Stage::Element],
+            tell_faults: true,
         }
     }
 
-    fn node(&mut self, id: NodeId) {
-        let node = *self.expr.node(id);
-        let ty = self.expr.ty(id);
-        let mut inputs = if let Node::Input(input) = node { 1 << input as u8 } else { 0 };
-        node.for_each_operand(|x| inputs |= self.inputs[x.index()]);
-        self.inputs.push(inputs);
-        let class = Class::of(inputs);
-        let value = match node {
-            Node::Const(value) => self.constant(value),
-            Node::Input(input) => self.push(class, |_| Action::Input(input)),
-            Node::Capture(capture) => match &self.bound.captures()[capture.index()].value {
-                CaptureValue::Scalar(value) => self.constant(*value),
-                CaptureValue::Array(_) => self.constant(Scalar::zero(ty)),
-            },
+    fn node(&mut self, id: NodeId, node: &Node) {
+        let ty = |x: NodeId| self.bound.expr().ty(x);
+        let value = |x: NodeId| self.values[x.index()];
+        let fault = |x: NodeId| self.faults[x.index()];
+        let (value, fault) = match *node {
+            Node::Const(c) => (Operand::Const(c.bits()), None),
+            Node::Input(Input::Batch) => (Operand::Scalar(BATCH), None),
+            Node::Input(Input::Head) => (Operand::Scalar(HEAD), None),
+            Node::Input(Input::Query) => (Operand::Scalar(QUERY), None),
+            Node::Input(Input::Key) => (Operand::Lanes(KEY), None),
+            Node::Input(Input::Score) => (Operand::Lanes(SCORE), None),
+            Node::Capture(capture) => {
+                let bits = match &self.bound.captures()[capture.index()].value {
+                    CaptureValue::Scalar(value) => value.bits(),
+                    CaptureValue::Array(_) => 0,
+                };
+                (Operand::Const(bits), None)
+            }
             Node::Extent(capture, axis) => {
                 let array = self.bound.captures()[capture.index()].array();
-                self.constant(Scalar::I32(array.map_or(0, |a| a.shape()[usize::from(axis)] as i32)))
+                let len = array.map_or(0, |a| a.shape()[usize::from(axis)] as i32);
+                (Operand::Const(Scalar::I32(len).bits()), None)
             }
-            Node::Load(capture, indices) => match self.bound.captures()[capture.index()].array().cloned() {
-                None => self.constant(Scalar::zero(ty)),
-                Some(array) => {
-                    let registers: Vec<u32> =
-                        indices.as_slice().iter().map(|i| self.values[i.index()]).collect();
-                    self.push(class, |operand| {
-                        Action::Load(array, registers.iter().map(|&r| operand(r)).collect())
-                    })
-                }
-            },
+            Node::Load(capture, indices) => self.load(capture, indices),
             Node::Unary(op, x) => {
-                let (operand_ty, x) = (self.expr.ty(x), self.values[x.index()]);
-                self.push(class, |operand| Action::Unary(op, operand_ty, operand(x)))
-            }
-            Node::Binary(op, a, b) => {
-                let operand_ty = self.expr.ty(a);
-                let (a, b) = (self.values[a.index()], self.values[b.index()]);
-                self.push(class, |operand| Action::Binary(op, operand_ty, operand(a), operand(b)))
-            }
-            Node::Select { condition, accept, reject } => {
-                let [c, a, r] = [condition, accept, reject].map(|x| self.values[x.index()]);
-                self.push(class, |operand| Action::Select(operand(c), operand(a), operand(r)))
+                let (x_fault, op) = (fault(x), Op::Unary(op, ty(x)));
+                (self.emit(op, [value(x)]), x_fault)
             }
             Node::Cast(to, x) => {
-                let (from, x) = (self.expr.ty(x), self.values[x.index()]);
-                self.push(class, |operand| Action::Cast(to, from, operand(x)))
+                let (x_fault, op) = (fault(x), Op::Cast(ty(x), to));
+                (self.emit(op, [value(x)]), x_fault)
             }
-            Node::After { then, .. } => self.values[then.index()],
-        };
-        self.values.push(value);
-        let fault = if self.checks == FaultChecks::Kept { self.fault(id, node) } else { None };
-        self.faults.push(fault);
-    }
-
-    /// The register that tells whether a node faults.
-    fn fault(&mut self, id: NodeId, node: Node) -> Option<u32> {
-        let mut total = None;
-        if let Node::Select { condition, accept, reject } = node {
-            let (yes, no) = (self.faults[accept.index()], self.faults[reject.index()]);
-            if yes.is_some() || no.is_some() {
-                let none = self.constant(Scalar::Bool(false));
-                let (c, yes, no) = (self.values[condition.index()], yes.unwrap_or(none), no.unwrap_or(none));
-                let class = [c, yes, no].map(|r| self.classes[r as usize]);
-                let class = class.into_iter().fold(Class::Fixed, join);
-                total =
-                    Some(self.push(class, |operand| Action::Select(operand(c), operand(yes), operand(no))));
-            }
-            return self.either(total, self.faults[condition.index()]);
-        }
-        node.for_each_operand(|x| total = self.either(total, self.faults[x.index()]));
-        let own = match node {
-            Node::Load(capture, indices) => {
-                self.bound.captures()[capture.index()].array().cloned().map(|array| {
-                    let indices: Vec<(u32, bool)> = indices
-                        .as_slice()
-                        .iter()
-                        .map(|i| (self.values[i.index()], self.expr.ty(*i) == Type::U32))
-                        .collect();
-                    let class =
-                        indices.iter().fold(Class::Fixed, |c, &(r, _)| join(c, self.classes[r as usize]));
-                    self.push(class, |operand| {
-                        Action::OutOfBounds(array, indices.iter().map(|&(r, u)| (operand(r), u)).collect())
-                    })
-                })
-            }
-            Node::Binary(op, _, divisor) if op.is_division() && self.expr.ty(divisor).is_integer() => {
-                let divisor = self.values[divisor.index()];
-                let known = self.constants.iter().find(|(register, _)| *register == divisor);
-                if known.is_some_and(|(_, bits)| *bits != 0) {
-                    None
-                } else {
-                    let zero = self.constant(Scalar::I32(0));
-                    let class = self.classes[divisor as usize];
-                    Some(self.push(class, |operand| {
-                        Action::Binary(BinaryOp::Eq, Type::I32, operand(divisor), operand(zero))
-                    }))
+            Node::Binary(op, a, b) => {
+                let (ty, inputs) = (ty(a), [value(a), value(b)]);
+                let mut fault = self.either(fault(a), fault(b));
+                if op.is_division() && ty.is_integer() {
+                    let zero = self.emit(Op::IsZero, [inputs[1]]);
+                    fault = self.either(fault, Some(zero));
                 }
+                (self.emit(Op::Binary(op, ty), inputs), fault)
             }
-            _ => None,
+            Node::Select { condition, accept, reject } => {
+                let inputs = [value(condition), value(accept), value(reject)];
+                let [of_condition, of_accept, of_reject] = [condition, accept, reject].map(fault);
+                let branch = match (of_accept, of_reject) {
+                    (None, None) => None,
+                    (accept, reject) => {
+                        let none = Operand::Const(0);
+                        let branches = [accept.unwrap_or(none), reject.unwrap_or(none)];
+                        Some(self.emit(Op::Select, [inputs[0], branches[0], branches[1]]))
+                    }
+                };
+                (self.emit(Op::Select, inputs), self.either(of_condition, branch))
+            }
+            Node::After { first, then } => {
+                let (first, then_fault, then) = (fault(first), fault(then), value(then));
+                (then, self.either(first, then_fault))
+            }
         };
-        debug_assert_eq!(self.values.len(), id.index() + 1);
-        self.either(total, own)
+        debug_assert_eq!(id.index(), self.values.len());
+        self.values.push(value);
+        self.faults.push(fault.filter(|f| self.tell_faults && *f != Operand::Const(0)));
     }
 
-    fn either(&mut self, a: Option<u32>, b: Option<u32>) -> Option<u32> {
-        match (a, b) {
-            (Some(a), Some(b)) if a != b => {
-                let class = join(self.classes[a as usize], self.classes[b as usize]);
-                Some(
-                    self.push(class, |operand| {
-                        Action::Binary(BinaryOp::Or, Type::Bool, operand(a), operand(b))
-                    }),
-                )
+    fn load(&mut self, capture: CaptureId, indices: Indices) -> (Operand, Option<Operand>) {
+        let mut fault = None;
+        for &index in indices.as_slice() {
+            fault = self.either(fault, self.faults[index.index()]);
+        }
+        let bound = self.bound;
+        let Some(array) = bound.captures()[capture.index()].array() else {
+            return (Operand::Const(0), fault);
+        };
+        for (&index, &len) in indices.as_slice().iter().zip(array.shape()) {
+            // A negative i32 is at least 2³¹ as a u32.
+            let reach = if bound.expr().ty(index) == Type::I32 { 1 << 31 } else { u64::from(u32::MAX) + 1 };
+            let len = (len as u64).min(reach);
+            if len <= u64::from(u32::MAX) {
+                let outside = self.emit(Op::Outside(len as u32), [self.values[index.index()]]);
+                fault = self.either(fault, Some(outside));
             }
-            (a, b) => a.or(b),
+        }
+        if array.is_empty() || array.len() > u32::MAX as usize {
+            // Nothing can be loaded; an array of over 2³² elements is left to the interpreter, as if it faulted.
+            return (Operand::Const(0), Some(Operand::Const(1)));
+        }
+        let mut offset = Operand::Const(0);
+        for (&index, &len) in indices.as_slice().iter().zip(array.shape()) {
+            offset = self.emit(Op::Offset { len: len as u32 }, [offset, self.values[index.index()]]);
+        }
+        (self.emit(Op::Load(capture), [offset]), fault)
+    }
+
+    fn either(&mut self, a: Option<Operand>, b: Option<Operand>) -> Option<Operand> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(self.emit(Op::Binary(BinaryOp::Or, Type::Bool), [a, b])),
+            (one, None) | (None, one) => one,
         }
     }
 
-    fn register(&mut self, class: Class) -> u32 {
-        self.classes.push(class);
-        self.classes.len() as u32 - 1
+    fn stage(&self, operand: Operand) -> Option<Stage> {
+        match operand {
+            Operand::Const(_) => None,
+            Operand::Scalar(r) => Some(self.scalar_stage[r as usize]),
+            Operand::Lanes(r) => Some(self.lane_stage[r as usize]),
+        }
     }
 
-    fn constant(&mut self, value: Scalar) -> u32 {
-        let bits = if let Scalar::Bool(v) = value { word(v) } else { value.bits() };
-        let register = self.register(Class::Fixed);
-        self.constants.push((register, bits));
-        register
-    }
-
-    fn push(&mut self, class: Class, action: impl FnOnce(&dyn Fn(u32) -> Operand) -> Action) -> u32 {
-        let action =
-            action(&|register| match class.has_lanes() && !self.classes[register as usize].has_lanes() {
-                true => Operand::Scalar(register),
-                false => Operand::Lane(register),
-            });
-        let to = self.register(class);
-        self.ops[class as usize].push(Op { to, action });
-        to
-    }
-
-    /// A register as seen from outside of the program.
-    fn outside(&self, register: u32) -> Operand {
-        match self.classes[register as usize].has_lanes() {
-            true => Operand::Lane(register),
-            false => Operand::Scalar(register),
+    fn emit<const N: usize>(&mut self, op: Op, inputs: [Operand; N]) -> Operand {
+        let mut operands = [Operand::Const(0); 3];
+        operands[..N].copy_from_slice(&inputs);
+        if let Some(same) = shortcut(op, operands) {
+            return same;
+        }
+        let [a, b, c] = operands;
+        let stages = operands.map(|o| self.stage(o));
+        let has = |stage| stages.contains(&Some(stage));
+        let stage = match () {
+            () if stages == [None; 3] => {
+                let value = |o| if let Operand::Const(bits) = o { bits } else { 0 };
+                return Operand::Const(scalar::evaluate(op, operands.map(value), self.bound.captures()));
+            }
+            () if has(Stage::Element) || has(Stage::Column) && has(Stage::Row) => Stage::Element,
+            () if has(Stage::Column) => Stage::Column,
+            () if has(Stage::Row) => Stage::Row,
+            () => Stage::Head,
+        };
+        let (list, registers) = match stage {
+            Stage::Head => (&mut self.code.head, &mut self.scalar_stage),
+            Stage::Row => (&mut self.code.row, &mut self.scalar_stage),
+            Stage::Column => (&mut self.code.column, &mut self.lane_stage),
+            Stage::Element => (&mut self.code.element, &mut self.lane_stage),
+        };
+        let dst = registers.len() as u32;
+        registers.push(stage);
+        list.push(Instr { op, dst, a, b, c });
+        match stage {
+            Stage::Head | Stage::Row => Operand::Scalar(dst),
+            Stage::Column | Stage::Element => Operand::Lanes(dst),
         }
     }
 }
 
-/// The class of what is computed from two values.
-fn join(a: Class, b: Class) -> Class {
-    match (a, b) {
-        (Class::Row, Class::Column) | (Class::Column, Class::Row) => Class::Element,
-        (a, b) => a.max(b),
+/// Operations that need no instruction because an operand already is the result.
+fn shortcut(op: Op, [a, b, c]: [Operand; 3]) -> Option<Operand> {
+    let (yes, no) = (Operand::Const(1), Operand::Const(0));
+    match op {
+        Op::Select => match a {
+            Operand::Const(0) => Some(c),
+            Operand::Const(_) => Some(b),
+            _ if b == c => Some(b),
+            _ if (b, c) == (yes, no) => Some(a),
+            _ => None,
+        },
+        Op::Binary(BinaryOp::Or, Type::Bool) => match (a, b) {
+            _ if a == b => Some(a),
+            _ if a == yes || b == yes => Some(yes),
+            _ if a == no => Some(b),
+            _ if b == no => Some(a),
+            _ => None,
+        },
+        Op::Binary(BinaryOp::And, Type::Bool) => match (a, b) {
+            _ if a == b => Some(a),
+            _ if a == no || b == no => Some(no),
+            _ if a == yes => Some(b),
+            _ if b == yes => Some(a),
+            _ => None,
+        },
+        Op::Unary(UnaryOp::Not, _) | Op::Unary(..) => None,
+        // The offset of the only (or a zero) axis so far is the clamped index itself; an axis of length 1 has one.
+        Op::Offset { len: 1 } => Some(a),
+        _ => None,
     }
 }

@@ -1,41 +1,39 @@
-//! Evaluation of mods along rows of keys, many at a time: for tiles that no analysis decides.
+//! Mods evaluated by rows: the CPU's way to run an expression fast.
 //!
-//! [`RowProgram`] is an expression compiled to operations on lanes, each done as often as it must be and no more: what
-//! depends on batch and head is done once, what depends on the query once a row, what depends on the key once a column of
-//! rows, and only the rest for every element. [`RowEvaluator`] runs it on up to [`LANES`] neighbouring keys:
+//! A [`RowProgram`] is a bound expression lowered to a straight line of instructions, sorted by variance: what depends
+//! on b and h only runs once a head, what depends on q once a row, what depends on kv once a tile, and the rest once an
+//! element, with the keys of a row in vector lanes. A [`RowEvaluator`] holds the registers. Its use is always
+//! [`tile`](RowEvaluator::tile), then the rows of that tile in any order:
 //!
-//! ```ignore
-//! let program = RowProgram::new(mask.bound(), FaultChecks::Kept);
-//! let mut rows = RowEvaluator::new(&program);
-//! rows.start(b, h);
-//! rows.columns(first_kv, 128);
-//! for q in tile {
-//!     rows.mask_row(q);
-//!     let kept: &[u32] = rows.words(); // all ones where the mask holds, else 0
-//! }
+//! ```
+//! # use flex_core::{ir::*, mods::MaskMod, rows::{RowEvaluator, RowProgram}};
+//! # let mut builder = Builder::new();
+//! # let (q, kv) = (builder.input(Input::Query), builder.input(Input::Key));
+//! # let root = builder.binary(BinaryOp::Ge, q, kv);
+//! # let causal = MaskMod::new("causal", builder.finish(root)?, vec![])?;
+//! let program = RowProgram::new(causal.bound());
+//! let mut rows = RowEvaluator::new(&program, 128);   // tiles of at most 128 keys
+//! let mut keep = [false; 128];
+//! rows.tile(0, 0, 256, 128);                         // batch 0, head 0, keys 256..384
+//! rows.mask_row(300, 0..128, &mut keep)?;            // query 300 and all keys of the tile
+//! assert_eq!(keep.iter().filter(|k| **k).count(), 45);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The values are those of the interpreter, bit for bit, up to the bits of NaNs. Nothing is read out of bounds: indices
-//! are clamped, and whether an index was out of bounds where Rust would have loaded is told by
-//! [`RowEvaluator::first_fault`].
+//! Values are those of the interpreter bit by bit, but for the transcendental functions of score mods, which are
+//! vector code within 2 ulp. Faults are exact: lanes compute on (with clamped indices and a divisor of 1) and carry a
+//! bool for "Rust would have panicked here", which branches not taken drop; the lane that has it set at the end is
+//! given to the interpreter for the error.
 
+mod bounds;
 mod compile;
-mod evaluate;
-mod kernels;
+mod evaluator;
+mod instr;
 mod lanes;
+mod math;
+mod scalar;
+
 #[cfg(test)]
 mod tests;
 
-pub use compile::RowProgram;
-pub use evaluate::{RowEvaluator, RowSummary};
-pub use lanes::LANES;
-
-/// Whether a program tells faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultChecks {
-    /// It does. For points at which faults have not been ruled out.
-    Kept,
-    /// It does not, and is faster. For points at which the expression is proved not to fault; at others the values mean
-    /// nothing (but are safe to compute).
-    Dropped,
-}
+pub use evaluator::{RowEvaluator, RowProgram, RowRegisters, RowSummary};

@@ -224,7 +224,7 @@ impl BlockMask {
             block: plan.block,
             batch_rows,
             head_rows,
-            rows: table,
+            rows: table.into(),
             origin,
             elements_evaluated,
             transposed: std::sync::OnceLock::new(),

@@ -1,11 +1,12 @@
 //! Single tiles that the edge of a mask crosses.
 
-use crate::analysis::interpret::{self, Point};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
 use crate::mask::TileKind;
 use crate::mods::{BoundExpr, ModFault};
-use crate::rows::{FaultChecks, LANES, RowEvaluator, RowProgram};
+use crate::rows::{RowEvaluator, RowProgram};
 
+/// How many keys are evaluated at once.
+const LANES: usize = 256;
 /// How many boxes inside a tile the search for a kept and a skipped element looks at.
 const SEARCH_BUDGET: usize = 12;
 /// After so many searches of which fewer than one in eight succeeded, a strip stops searching.
@@ -19,16 +20,12 @@ pub(super) struct TilePrograms {
 
 impl TilePrograms {
     pub(super) fn new(bound: &BoundExpr) -> Self {
-        Self {
-            checked: RowProgram::new(bound, FaultChecks::Kept),
-            unchecked: RowProgram::new(bound, FaultChecks::Dropped),
-        }
+        Self { checked: RowProgram::new(bound), unchecked: RowProgram::proved(bound) }
     }
 }
 
 /// Classifies tiles, by proof where it can and by evaluation otherwise.
 pub(super) struct TileProver<'p> {
-    bound: &'p BoundExpr,
     checked: RowEvaluator<'p>,
     unchecked: RowEvaluator<'p>,
     elements_evaluated: u64,
@@ -58,10 +55,10 @@ impl Seen {
 }
 
 impl<'p> TileProver<'p> {
-    pub(super) fn new(bound: &'p BoundExpr, programs: &'p TilePrograms) -> Self {
-        let checked = RowEvaluator::new(&programs.checked);
-        let unchecked = RowEvaluator::new(&programs.unchecked);
-        Self { bound, checked, unchecked, elements_evaluated: 0, searches: 0, successes: 0 }
+    pub(super) fn new(programs: &'p TilePrograms) -> Self {
+        let checked = RowEvaluator::new(&programs.checked, LANES);
+        let unchecked = RowEvaluator::new(&programs.unchecked, LANES);
+        Self { checked, unchecked, elements_evaluated: 0, searches: 0, successes: 0 }
     }
 
     /// Forgets the counts, so that what a strip does depends on the strip alone.
@@ -143,32 +140,21 @@ impl<'p> TileProver<'p> {
 
     /// Evaluates the tile row by row until both values are seen; to its end if it may fault.
     fn evaluate(&mut self, tile: &IndexBox, may_fault: bool, seen: &mut Seen) -> Result<(), ModFault> {
-        let (b, h) = (tile.b.first, tile.h.first);
         let rows = if may_fault { &mut self.checked } else { &mut self.unchecked };
-        rows.start(b, h);
-        let mut kv = tile.kv.first;
-        loop {
-            let len = ((tile.kv.last - kv) as usize + 1).min(LANES);
-            rows.columns(kv, len);
+        let end = tile.kv.last as usize + 1;
+        for kv in (tile.kv.first as usize..end).step_by(LANES) {
+            let len = LANES.min(end - kv);
+            rows.tile(tile.b.first as usize, tile.h.first as usize, kv, len);
             for q in tile.q.first..=tile.q.last {
                 self.elements_evaluated += len as u64;
-                let row = rows.mask_row(q);
-                if let Some(lane) = rows.first_fault() {
-                    let at = Point { b, h, q, kv: kv + lane as i32 };
-                    if let Err(fault) = interpret::mask(self.bound, at) {
-                        return Err(ModFault::new(self.bound, at, fault));
-                    }
-                }
-                seen.kept |= row.some_true;
-                seen.skipped |= row.some_false;
+                let row = rows.mask_summary(q as usize)?;
+                seen.kept |= row.keeps_some;
+                seen.skipped |= row.skips_some;
                 if seen.both() && !may_fault {
                     return Ok(());
                 }
             }
-            if len as i32 > tile.kv.last - kv {
-                return Ok(());
-            }
-            kv += len as i32;
         }
+        Ok(())
     }
 }
