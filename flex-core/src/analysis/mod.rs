@@ -2,8 +2,7 @@
 
 pub mod affine;
 pub mod demand;
-
 pub mod faults;
 pub mod interpret;
-
+pub mod simplify;
 pub mod variance;
