@@ -2,6 +2,7 @@
 
 pub mod affine;
 pub mod demand;
+pub mod derivative;
 pub mod faults;
 pub mod interpret;
 pub mod simplify;
