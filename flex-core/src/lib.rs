@@ -10,3 +10,6 @@ pub mod mask;
 pub mod mods;
 pub mod reference;
 pub mod rows;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
