@@ -114,7 +114,7 @@ fn block_mask(mask: &MaskMod, extent: Extent, block: BlockSize) -> BlockMask {
     }
     let rows = RunTable { offsets, runs };
     let (batch_rows, head_rows) = (extent.heads * q_blocks, q_blocks);
-    BlockMask { mask: mask.clone(), extent, block, batch_rows, head_rows, rows }
+    BlockMask { mask: mask.clone(), extent, block, batch_rows, head_rows, rows: rows.into() }
 }
 
 fn mask_of(build: impl FnOnce(&mut Builder, [NodeId; 4]) -> NodeId, captures: Vec<Capture>) -> MaskMod {
@@ -430,7 +430,7 @@ fn faults_are_errors_that_do_not_depend_on_the_threads() {
         offsets: (0..=mask.rows.rows() as u32).collect(),
         runs: vec![Run::new(0, 3, TileKind::Partial); mask.rows.rows()],
     };
-    let mask = BlockMask { rows: table, ..mask };
+    let mask = BlockMask { rows: table.into(), ..mask };
     let problem = Problem { block_mask: Some(&mask), ..case.problem() };
     assert!(matches!(fault(&problem, 2), AttentionError::Fault(f) if f.to_string().contains("zero")));
 }
