@@ -3,6 +3,7 @@
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::attention::{AttentionError, Problem, Shape};
 use crate::ir::semantics::Value;
+use crate::mask::{Origin, TileKind};
 use crate::mods::ModFault;
 
 /// The results of the [`attention`] reference, contiguous.
@@ -17,7 +18,7 @@ pub struct ReferenceOutput {
 }
 
 /// Computes attention in f64, a row at a time, asking the mask and the score mod for every pair of query and key. The
-/// inputs are what they are in their own dtype; the mods run with floats of f64.
+/// inputs are what they are in their own dtype; the mods run with floats of f64. Tiles that the user gave are believed.
 ///
 /// A row that keeps no key, or only scores of −∞, gives 0 and lse and max −∞; a kept score that is NaN or +∞ makes the
 /// row NaN.
@@ -45,7 +46,14 @@ pub fn attention(problem: &Problem) -> Result<ReferenceOutput, AttentionError> {
         kept.clear();
         for kv in 0..kv_len {
             let at = Point { b: b as i32, h: h as i32, q: q as i32, kv: kv as i32 };
-            if let (Some(interpreter), Some(mask)) = (&mut mask, problem.block_mask) {
+            let given = problem.block_mask.filter(|mask| mask.origin() == Origin::Given);
+            let tile = given.map(|mask| mask.tile(b, h, q / mask.block_size().q, kv / mask.block_size().kv));
+            if tile == Some(None) {
+                continue;
+            }
+            if let (Some(interpreter), Some(mask)) = (&mut mask, problem.block_mask)
+                && tile != Some(Some(TileKind::Full))
+            {
                 let keeps = interpreter.evaluate(at, 0.0);
                 if !keeps
                     .map(Value::truth)
