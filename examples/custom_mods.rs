@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example custom_mods`
 
-use flex_attention::prelude::*;
+use flex_attention::{mask_mod, prelude::*, score_mod};
 
 /// Chat turns: a token sees its own turn, and everything that is pinned (a system prompt), but nothing later.
 #[mask_mod]

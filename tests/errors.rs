@@ -2,8 +2,8 @@
 //! wrong, what was expected and what to do.
 
 use flex_attention::Error;
-use flex_attention::prelude::*;
 use flex_attention::tensor::TensorError;
+use flex_attention::{mask_mod, prelude::*, score_mod};
 use flex_core::attention::{AttentionError, Elements, TensorRef};
 use flex_core::capture::ViewError;
 use flex_core::mask::{ExtentError, MaskError};
