@@ -9,6 +9,9 @@
 extern crate self as flex_attention;
 
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod device;
 mod error;
 pub mod library;
 pub mod tensor;
@@ -19,6 +22,7 @@ pub mod tensor;
 pub mod __private;
 
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
+pub use device::Device;
 pub use error::Error;
 pub use flex_core::capture::{IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
@@ -69,6 +73,7 @@ pub use flex_macros::score_mod_closure as score_mod;
 /// ```
 pub mod prelude {
     pub use crate::attention::{Aux, Output, flex_attention};
+    pub use crate::Device;
     pub use crate::tensor::Tensor;
     pub use flex_core::attention::DType;
     pub use flex_core::capture::{View, ViewError};

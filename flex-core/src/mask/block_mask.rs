@@ -1,5 +1,7 @@
 //! A mask together with what is known of its tiles.
 
+use std::sync::Arc;
+
 use super::{BlockSize, Extent, Run, RunTable};
 use crate::mods::MaskMod;
 
@@ -15,7 +17,7 @@ pub struct BlockMask {
     pub(crate) batch_rows: usize,
     /// Rows of tiles from one head to the next, 0 where the mask does not depend on the head.
     pub(crate) head_rows: usize,
-    pub(crate) rows: RunTable,
+    pub(crate) rows: Arc<RunTable>,
 }
 
 impl BlockMask {
@@ -51,6 +53,12 @@ impl BlockMask {
 
     /// All rows, as they are stored: row `b * batch_rows + h * head_rows + q_block`.
     pub fn table(&self) -> &RunTable {
+        &self.rows
+    }
+
+    /// [`table`](Self::table), shared by the clones of this mask and by no other: its address identifies the mask to those
+    /// who keep copies of it on devices.
+    pub fn shared_table(&self) -> &Arc<RunTable> {
         &self.rows
     }
 
