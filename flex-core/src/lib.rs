@@ -3,8 +3,10 @@
 pub mod analysis;
 pub mod attention;
 pub mod capture;
+pub mod cpu;
 pub mod ir;
 pub mod isa;
 pub mod mask;
 pub mod mods;
+pub mod reference;
 pub mod rows;
