@@ -101,7 +101,6 @@ impl Simd for Portable {
     unsafe fn reduce_max(x: Self::V) -> f32 {
         x.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
-
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -186,7 +185,7 @@ mod x86 {
                 _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
             }
         }
-
+    }
 
     /// Sixteen floats.
     #[derive(Clone, Copy)]
@@ -256,5 +255,5 @@ mod x86 {
                 Avx2::reduce_max(x)
             }
         }
-
+    }
 }
