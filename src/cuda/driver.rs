@@ -242,7 +242,7 @@ fn open() -> Result<Library, CudaError> {
     let mut reason = String::new();
     for name in NAMES {
         // SAFETY: loading the driver runs its initialisers, which are made for that.
-        match unsafe { Library::new(name) } {
+        match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
             Err(error) if reason.is_empty() => reason = error.to_string(),
             Err(_) => {}
