@@ -4,8 +4,10 @@ pub mod analysis;
 pub mod attention;
 pub mod capture;
 pub mod ir;
+pub mod isa;
 pub mod mask;
 pub mod mods;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
+pub mod rows;

@@ -1,3 +1,8 @@
 //! What can be known of an expression without running a kernel.
 
+pub mod affine;
+pub mod demand;
+pub mod faults;
 pub mod interpret;
+pub mod interval;
+pub mod variance;

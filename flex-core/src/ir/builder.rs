@@ -346,15 +346,23 @@ impl Builder {
 
     /// The expression with the given root, of the nodes that the root needs; or the first mistake made on the way.
     pub fn finish(self, root: NodeId) -> Result<Expr, BuildError> {
+        self.finish_with(root, &[]).map(|(expr, _)| expr)
+    }
+
+    /// Like [`finish`](Self::finish), but keeps what `outputs` need too: several values in one arena. Returns the
+    /// outputs' ids in it.
+    ///
+    /// # Errors
+    /// The first mistake made on the way, or an id that this builder did not make.
+    pub fn finish_with(self, root: NodeId, outputs: &[NodeId]) -> Result<(Expr, Vec<NodeId>), BuildError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        if root.index() >= self.nodes.len() {
-            return Err(BuildError::UnknownId(root.0));
+        let mut needed = vec![false; self.nodes.len()];
+        for &id in outputs.iter().chain([&root]) {
+            *needed.get_mut(id.index()).ok_or(BuildError::UnknownId(id.0))? = true;
         }
-        let mut needed = vec![false; root.index() + 1];
-        needed[root.index()] = true;
-        for i in (0..=root.index()).rev() {
+        for i in (0..needed.len()).rev() {
             if needed[i] {
                 self.nodes[i].for_each_operand(|x| needed[x.index()] = true);
             }
@@ -366,7 +374,8 @@ impl Builder {
             nodes.push(self.nodes[i].map_operands(|x| moved[x.index()]));
             types.push(self.types[i]);
         }
-        Ok(Expr { nodes, types, captures: self.captures, root: moved[root.index()] })
+        let expr = Expr { nodes, types, captures: self.captures, root: moved[root.index()] };
+        Ok((expr, outputs.iter().map(|id| moved[id.index()]).collect()))
     }
 
     /// Keeps the first mistake; the id returned stands for a value that is never used.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CaptureId, Input, Node, NodeId, Type};
+use super::{Builder, CaptureId, Input, Node, NodeId, Type};
 
 /// What an expression needs to know of a capture: its name in the user's code, its type and rank.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,6 +60,18 @@ impl Expr {
     /// The type of the expression's value.
     pub fn result_type(&self) -> Type {
         self.ty(self.root)
+    }
+
+    /// The expression of another node of this arena: what that node needs, with the same captures.
+    pub fn rooted_at(&self, root: NodeId) -> Self {
+        let mut builder = Builder::new();
+        for decl in &self.captures {
+            builder.declare(decl.name.clone(), decl.ty, decl.rank);
+        }
+        for &node in &self.nodes[..=root.index()] {
+            builder.add(node);
+        }
+        builder.finish(root).expect("nodes of an expression are well-formed")
     }
 
     /// The ids of all nodes, operands first.
