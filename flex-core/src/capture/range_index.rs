@@ -60,7 +60,8 @@ impl Array {
     pub fn bounds(&self, first: &[usize], last: &[usize]) -> ArrayBounds {
         let shape = self.shape();
         let rank = shape.len();
-        let flatten = |index: &[usize]| index.iter().zip(shape).fold(0, |offset, (&i, &len)| offset * len + i);
+        let flatten =
+            |index: &[usize]| index.iter().zip(shape).fold(0, |offset, (&i, &len)| offset * len + i);
         let leading = first[..rank - 1].iter().zip(&last[..rank - 1]);
         let rows = leading
             .clone()
@@ -170,9 +171,8 @@ impl<T: Copy + Ord + Into<i64> + std::fmt::Debug> OrderedIndex<T> {
             let pairs = data[start - 1..end - 1].iter().zip(&data[start..end]);
             // Counting has no branch, so most chunks pass at the speed of memory.
             if pairs.clone().map(|(a, b)| u32::from(b < a)).sum::<u32>() > 0 {
-                descents.extend(
-                    pairs.enumerate().filter(|(_, (a, b))| b < a).map(|(i, _)| (start + i) as u32),
-                );
+                descents
+                    .extend(pairs.enumerate().filter(|(_, (a, b))| b < a).map(|(i, _)| (start + i) as u32));
             }
             if descents.len() > limit {
                 return Self { descents: None, tree: OnceLock::new() };

@@ -194,7 +194,11 @@ impl<'p> IntervalAnalysis<'p> {
             }
         };
         if let ValueRange::Int(range) = value {
-            debug_assert!(range.lo <= range.hi, "{:?} has the empty range {range:?}", program.steps[id.index()]);
+            debug_assert!(
+                range.lo <= range.hi,
+                "{:?} has the empty range {range:?}",
+                program.steps[id.index()]
+            );
         }
         let may_fault = own_fault || operands_fault;
         // A point that proves something must not be one at which the node faults.

@@ -32,11 +32,9 @@ pub(super) fn unary(op: UnaryOp, x: FloatRange) -> FloatRange {
         Abs if hi <= 0.0 => FloatRange { lo: -hi, hi: -lo, nan },
         Abs => FloatRange { lo: 0.0, hi: hi.max(-lo), nan },
         // Zeros have a sign too, which bounds do not tell.
-        Signum => FloatRange {
-            lo: if lo > 0.0 { 1.0 } else { -1.0 },
-            hi: if hi < 0.0 { -1.0 } else { 1.0 },
-            nan,
-        },
+        Signum => {
+            FloatRange { lo: if lo > 0.0 { 1.0 } else { -1.0 }, hi: if hi < 0.0 { -1.0 } else { 1.0 }, nan }
+        }
         Sqrt => FloatRange { lo: lo.max(0.0).sqrt(), hi: hi.max(0.0).sqrt(), nan: nan || lo < 0.0 },
         Floor => monotone(f32::floor),
         Ceil => monotone(f32::ceil),
@@ -75,7 +73,11 @@ pub(super) fn binary(op: BinaryOp, a: FloatRange, b: FloatRange) -> FloatRange {
     }
     if a.is_empty() || b.is_empty() {
         // x.powf(NaN) is 1 for x = 1, and NaN.powf(0) is 1.
-        return if op == Pow { FloatRange::ANY } else { FloatRange { nan: true, ..FloatRange::single(f32::NAN) } };
+        return if op == Pow {
+            FloatRange::ANY
+        } else {
+            FloatRange { nan: true, ..FloatRange::single(f32::NAN) }
+        };
     }
     let infinite = |r: FloatRange| r.lo == f32::NEG_INFINITY || r.hi == f32::INFINITY;
     let has_zero = |r: FloatRange| r.lo <= 0.0 && 0.0 <= r.hi;

@@ -41,9 +41,7 @@ pub(super) fn unary(op: UnaryOp, ty: Type, x: IntRange) -> Ranged {
             let top = hi.max(-lo);
             wrap(ty, IntRange { lo: 0, hi: top, attained: dense, dense })
         }
-        UnaryOp::Signum => {
-            (IntRange { lo: lo.signum(), hi: hi.signum(), attained, dense }, true)
-        }
+        UnaryOp::Signum => (IntRange { lo: lo.signum(), hi: hi.signum(), attained, dense }, true),
         UnaryOp::CountOnes | UnaryOp::LeadingZeros | UnaryOp::TrailingZeros => (bit_count(op, x), true),
         _ => (IntRange::any(ty), true),
     }
@@ -176,7 +174,12 @@ fn residue(a: IntRange, modulus: i64) -> IntRange {
         return IntRange { lo, hi, ..a };
     }
     // A dense range that passes a multiple has the values just before and at it.
-    IntRange { lo: 0, hi: modulus - 1, attained: a.dense, dense: a.dense && (a.hi - a.lo >= modulus - 1 || lo <= hi + 1) }
+    IntRange {
+        lo: 0,
+        hi: modulus - 1,
+        attained: a.dense,
+        dense: a.dense && (a.hi - a.lo >= modulus - 1 || lo <= hi + 1),
+    }
 }
 
 fn and(ty: Type, a: IntRange, b: IntRange) -> IntRange {

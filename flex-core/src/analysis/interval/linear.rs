@@ -129,8 +129,9 @@ impl LinearForms {
                 (Some(factor), _) => get(b).and_then(|b| Linear::constant(0).plus(b, factor)),
                 _ => None,
             },
-            Node::Binary(BinaryOp::Shl, a, amount) => constant(amount)
-                .and_then(|amount| get(a).and_then(|a| Linear::constant(0).plus(a, 1 << amount.rem_euclid(32)))),
+            Node::Binary(BinaryOp::Shl, a, amount) => constant(amount).and_then(|amount| {
+                get(a).and_then(|a| Linear::constant(0).plus(a, 1 << amount.rem_euclid(32)))
+            }),
             _ => None,
         };
         form.unwrap_or_else(|| Linear::of(id))

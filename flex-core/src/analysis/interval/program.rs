@@ -87,7 +87,9 @@ impl IntervalProgram {
                 program.order.push(id);
             }
             let form = forms.get(id).cloned();
-            program.linear.push(form.as_ref().is_some_and(|form| form.terms != [(id, 1)] || form.constant != 0));
+            program
+                .linear
+                .push(form.as_ref().is_some_and(|form| form.terms != [(id, 1)] || form.constant != 0));
             let shape = form.and_then(|form| forms.shape(&form));
             program.shapes.push(shape);
             program.steps.push(step(bound, &mut forms, id, node));
@@ -109,10 +111,8 @@ impl IntervalProgram {
 
     /// Evaluates the nodes that do not depend on the box.
     fn settle_constants(&mut self) {
-        let fixed: Vec<NodeId> = (0..self.steps.len())
-            .filter(|&i| self.inputs[i] == 0)
-            .map(|i| NodeId(i as u32))
-            .collect();
+        let fixed: Vec<NodeId> =
+            (0..self.steps.len()).filter(|&i| self.inputs[i] == 0).map(|i| NodeId(i as u32)).collect();
         let mut analysis = IntervalAnalysis::new(self);
         for id in fixed {
             analysis.settle(id);

@@ -217,8 +217,7 @@ fn wrapping_differences_are_not_trusted() {
 fn sorted_ids_are_equal_where_their_ranges_overlap() {
     let ids: Vec<i32> = (0..1000).map(|i| i / 300).collect();
     let document = with_captures(&[("doc", &ids)], |b, q, kv| {
-        let (left, right) =
-            (b.load(crate::ir::CaptureId(0), &[q]), b.load(crate::ir::CaptureId(0), &[kv]));
+        let (left, right) = (b.load(crate::ir::CaptureId(0), &[q]), b.load(crate::ir::CaptureId(0), &[kv]));
         b.binary(BinaryOp::Eq, left, right)
     });
     assert_eq!(truth_on(&document, (0, 127), (128, 255)), Truth::always(true));

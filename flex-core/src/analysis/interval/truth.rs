@@ -147,8 +147,7 @@ mod tests {
                 for r in tables.clone() {
                     let result: [bool; 3] = std::array::from_fn(|i| if c[i] { a[i] } else { r[i] });
                     for (fc, fa, fr) in (0..27).map(|i| (i / 9, i / 3 % 3, i % 3)) {
-                        let truth =
-                            Truth::select(facts(c)[fc], facts(a)[fa], facts(r)[fr], false, false);
+                        let truth = Truth::select(facts(c)[fc], facts(a)[fa], facts(r)[fr], false, false);
                         for value in [false, true] {
                             let occurs = result.contains(&value);
                             assert!(truth.may_be(value) || !occurs, "{c:?} {a:?} {r:?} {truth:?}");
