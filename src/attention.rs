@@ -7,10 +7,10 @@ use flex_core::cpu::{self, CpuOptions};
 use flex_core::mask::BlockMask;
 use flex_core::mods::{MaskMod, ScoreMod};
 
+use crate::Error;
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, CudaOptions, CudaStream};
 use crate::tensor::{self, Tensor, TensorArg, TensorArgMut};
-use crate::Error;
 
 /// What [`FlexAttention::run_with`] returns beside the output. Combine with `|`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

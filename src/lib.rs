@@ -72,8 +72,8 @@ pub use flex_macros::score_mod_closure as score_mod;
 /// # Ok::<(), BindError>(())
 /// ```
 pub mod prelude {
-    pub use crate::attention::{Aux, Output, flex_attention};
     pub use crate::Device;
+    pub use crate::attention::{Aux, Output, flex_attention};
     pub use crate::tensor::Tensor;
     pub use flex_core::attention::DType;
     pub use flex_core::capture::{View, ViewError};

@@ -7,7 +7,7 @@ pub mod ir;
 pub mod isa;
 pub mod mask;
 pub mod mods;
+pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
-pub mod rows;

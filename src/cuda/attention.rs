@@ -249,11 +249,7 @@ fn launch(stream: &CudaStream, call: &PreparedCall, problem: &abi::Problem) -> R
     }
 }
 
-fn check_device(
-    tensor: &'static str,
-    got: &CudaTensorRef<'_>,
-    expected: CudaDevice,
-) -> Result<(), Error> {
+fn check_device(tensor: &'static str, got: &CudaTensorRef<'_>, expected: CudaDevice) -> Result<(), Error> {
     if got.device() == expected {
         return Ok(());
     }

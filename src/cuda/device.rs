@@ -307,11 +307,7 @@ fn create_pool(driver: &Driver, device: c_int) -> Result<Handle, CudaError> {
     // SAFETY: `props` has the form of the driver's struct with its reserved part zero; the attribute is a u64.
     unsafe {
         driver.pool_create(&mut pool, &props)?;
-        driver.pool_set_attribute(
-            pool,
-            constants::POOL_RELEASE_THRESHOLD,
-            (&raw mut threshold).cast(),
-        )?;
+        driver.pool_set_attribute(pool, constants::POOL_RELEASE_THRESHOLD, (&raw mut threshold).cast())?;
     }
     Ok(pool)
 }

@@ -20,7 +20,9 @@ pub enum CudaError {
     #[error("the NVIDIA driver found no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES")]
     NoDevice,
     /// The driver is older than what is used of it.
-    #[error("the NVIDIA driver is too old ({found}), expected one for CUDA 12.0 or newer: update it to version 525 or newer")]
+    #[error(
+        "the NVIDIA driver is too old ({found}), expected one for CUDA 12.0 or newer: update it to version 525 or newer"
+    )]
     DriverTooOld {
         /// What it is.
         found: String,
@@ -42,7 +44,9 @@ pub enum CudaError {
         count: usize,
     },
     /// The device is too old for the kernels.
-    #[error("GPU {ordinal} ({name}) has compute capability {major}.{minor}, expected 8.0 or newer: use the CPU backend")]
+    #[error(
+        "GPU {ordinal} ({name}) has compute capability {major}.{minor}, expected 8.0 or newer: use the CPU backend"
+    )]
     UnsupportedDevice {
         /// Its number.
         ordinal: usize,
@@ -54,7 +58,9 @@ pub enum CudaError {
         minor: u32,
     },
     /// Device memory ran out.
-    #[error("GPU {ordinal} has no {requested} bytes left ({free} of {total} free): use smaller tensors or free some")]
+    #[error(
+        "GPU {ordinal} has no {requested} bytes left ({free} of {total} free): use smaller tensors or free some"
+    )]
     OutOfMemory {
         /// The device.
         ordinal: usize,
@@ -91,7 +97,9 @@ pub enum CudaError {
         expected: &'static str,
     },
     /// The address of borrowed memory is not aligned to its elements.
-    #[error("{tensor} starts at address {address:#x}, expected a multiple of the {align} bytes of an element")]
+    #[error(
+        "{tensor} starts at address {address:#x}, expected a multiple of the {align} bytes of an element"
+    )]
     Misaligned {
         /// Which tensor.
         tensor: &'static str,
@@ -101,7 +109,9 @@ pub enum CudaError {
         align: usize,
     },
     /// A stream belongs to another device.
-    #[error("the stream belongs to another context than the primary one of GPU {ordinal}: use a stream of that device")]
+    #[error(
+        "the stream belongs to another context than the primary one of GPU {ordinal}: use a stream of that device"
+    )]
     ForeignStream {
         /// The device.
         ordinal: usize,
@@ -119,7 +129,9 @@ pub enum CudaError {
     )]
     FaultInCapture,
     /// A record of a fault that does not name one of the kernel's operations.
-    #[error("kernel {kernel} left the fault record {record}, which names none of its operations: this is a bug, please report it")]
+    #[error(
+        "kernel {kernel} left the fault record {record}, which names none of its operations: this is a bug, please report it"
+    )]
     BrokenFaultRecord {
         /// The kernel.
         kernel: String,

@@ -13,11 +13,7 @@ pub(super) enum Role {
 }
 
 /// Checks that kernels can address the tensor; returns whether address, strides and rows are all multiples of 16 bytes.
-pub(super) fn check(
-    name: &'static str,
-    tensor: &CudaTensorRef<'_>,
-    role: Role,
-) -> Result<bool, CudaError> {
+pub(super) fn check(name: &'static str, tensor: &CudaTensorRef<'_>, role: Role) -> Result<bool, CudaError> {
     let (shape, strides, size) = (tensor.shape(), tensor.strides(), tensor.dtype().size());
     let wrong = |expected| CudaError::Layout { tensor: name, shape, strides, expected };
     if shape[3] > 1 && strides[3] != 1 {
@@ -53,7 +49,8 @@ pub(super) fn check_contiguous(name: &'static str, tensor: &CudaTensorRef<'_>) -
 /// over the batch count on its stride being 0.
 pub(super) fn strides(tensor: &CudaTensorRef<'_>) -> abi::Strides {
     let [batch, head, row, _] = tensor.strides();
-    let step = |dimension: usize, stride: usize| if tensor.shape()[dimension] == 1 { 0 } else { stride as i64 };
+    let step =
+        |dimension: usize, stride: usize| if tensor.shape()[dimension] == 1 { 0 } else { stride as i64 };
     abi::Strides { batch: step(0, batch), head: step(1, head), row: step(2, row) }
 }
 

@@ -49,7 +49,10 @@ impl<'a> TensorArg<'a> {
     pub(crate) fn on_host(self, name: &'static str) -> Result<TensorRef<'a>, Error> {
         match self {
             Self::Host(tensor) => Ok(tensor),
-            #[cfg_attr(not(feature = "cuda"), expect(unreachable_patterns, reason = "there is only the host"))]
+            #[cfg_attr(
+                not(feature = "cuda"),
+                expect(unreachable_patterns, reason = "there is only the host")
+            )]
             _ => Err(mismatch(name, Device::Cpu, self.device())),
         }
     }

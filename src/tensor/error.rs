@@ -60,7 +60,9 @@ pub enum TensorError {
         len: usize,
     },
     /// A tensor to be written shares its elements with another.
-    #[error("{tensor} shares its elements with a clone or a view of it, which would change too: drop those first")]
+    #[error(
+        "{tensor} shares its elements with a clone or a view of it, which would change too: drop those first"
+    )]
     Shared {
         /// Which tensor.
         tensor: &'static str,

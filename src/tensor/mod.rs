@@ -220,11 +220,9 @@ impl Tensor {
         match &self.storage {
             Storage::Host(buffer) => Ok(buffer),
             #[cfg(feature = "cuda")]
-            Storage::Cuda(_) => Err(Error::DeviceMismatch {
-                tensor: "tensor",
-                expected: Device::Cpu,
-                got: self.device(),
-            }),
+            Storage::Cuda(_) => {
+                Err(Error::DeviceMismatch { tensor: "tensor", expected: Device::Cpu, got: self.device() })
+            }
         }
     }
 

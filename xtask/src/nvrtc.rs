@@ -45,7 +45,16 @@ fn installed_folders() -> Vec<PathBuf> {
 fn fetch(folder: &Path) -> Result<(), String> {
     println!("==> pip install {WHEEL}");
     let status = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--root-user-action=ignore", "--upgrade", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--root-user-action=ignore",
+            "--upgrade",
+            "--target",
+        ])
         .arg(folder)
         .arg(WHEEL)
         .status()
