@@ -41,12 +41,12 @@ struct alignas(16) WorkItem {
     int batch;  // -1: no work is left
     int head, query_tile;
     unsigned first_run, runs_end;  // empty: every row is fully masked. Without a block mask, one run 0..1
-    Run run;                       // the first one
+    Run last_run;                  // the first to be visited: tiles are visited from the last to the first
 };
 
 // What the loader says of a key tile to the consumers: its index, and how to treat it.
 struct TileNote {
-    static constexpr u32 kLast = 1u << 31;       // the last of the item
+    static constexpr u32 kLast = 1u << 31;       // the final one of the item
     static constexpr u32 kMasked = 1u << 30;     // the mask cuts here
     static constexpr u32 kCareful = 1u << 29;    // the mask cuts here, or the tile leaves the tensors
     static constexpr u32 kIndex = kCareful - 1;

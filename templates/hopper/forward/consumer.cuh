@@ -84,7 +84,6 @@ struct Consumer {
     }
 
     static __device__ __forceinline__ void scale_output(Output& out, const float (&rescale)[2]) {
-        if (!__any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f)) return;
 #pragma unroll
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] *= rescale[(i / 2) % 2];
     }
@@ -119,16 +118,15 @@ struct Consumer {
             } else {
                 rows.modify(scores, first_key(tile_note));
             }
-            softmax.step(scores, exponent_scale, rescale);
+            const bool must_rescale = softmax.step(scores, exponent_scale, rescale);
             pin(scores);
-            pin(softmax.sum);
             // Besides being due, this wait keeps the softmax above the next one: ptxas would move that up to here.
             is_last = tile_note & TileNote::kLast;
             if (!is_last) tile_note = await_key();
             wgmma_wait<0>();
             pin(out);
             release_value();
-            scale_output(out, rescale);
+            if (must_rescale) scale_output(out, rescale);
             narrow(scores, p);
         }
 

@@ -6,15 +6,17 @@
 
 namespace flex::hopper {
 
-// Visits the key tiles of a work item in order: visit(tile, full, is_last).
+// Visits the key tiles of a work item from the last to the first: visit(tile, full, is_final). Where scores grow towards the
+// diagonal, the first tile visited holds the maximum, and nothing is rescaled later.
 template <class Visit>
 __device__ __forceinline__ void for_each_tile(const Problem& problem, const WorkItem& work, Visit visit) {
-    Run run = work.run;
-    for (unsigned i = work.first_run; i < work.runs_end; ++i) {
-        const bool last_run = i + 1 == work.runs_end;
-        const Run next_run = last_run ? Run{0, 0} : problem.block_mask.runs[i + 1];
-        const unsigned end = run.first_tile + run.length();
-        for (unsigned tile = run.first_tile; tile < end; ++tile) visit(tile, run.full(), last_run && tile + 1 == end);
+    Run run = work.last_run;
+    for (unsigned i = work.runs_end; i-- > work.first_run;) {
+        const bool final_run = i == work.first_run;
+        const Run next_run = final_run ? Run{0, 0} : problem.block_mask.runs[i - 1];
+        for (unsigned tile = run.first_tile + run.length(); tile-- > run.first_tile;) {
+            visit(tile, run.full(), final_run && tile == run.first_tile);
+        }
         run = next_run;
     }
 }
@@ -51,9 +53,9 @@ __device__ __forceinline__ int2 head_and_batch(const Problem& problem, const Wor
 }
 
 template <class Config, class Mods>
-__device__ __forceinline__ u32 tile_note(const Problem& problem, int query_tile, unsigned tile, bool full, bool is_last) {
+__device__ __forceinline__ u32 tile_note(const Problem& problem, int query_tile, unsigned tile, bool full, bool is_final) {
     u32 note = tile;
-    if (is_last) note |= TileNote::kLast;
+    if (is_final) note |= TileNote::kLast;
     if (Mods::kHasMask && !full) note |= TileNote::kMasked | TileNote::kCareful;
     if ((tile + 1) * Config::kTileN > unsigned(problem.kv_len)) note |= TileNote::kCareful;
     if (Mods::kHasScore && unsigned(query_tile + 1) * Config::kTileM > unsigned(problem.q_len)) note |= TileNote::kCareful;
@@ -70,9 +72,9 @@ __device__ __forceinline__ void load_queries_and_keys(
     for_each_item<Config>(shared, [&](const WorkItem& work) {
         const int2 source = head_and_batch(problem, work, problem.key_strides);
         bool query_is_due = true;
-        for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_last) {
+        for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
-            shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, work.query_tile, tile, full, is_last);
+            shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, work.query_tile, tile, full, is_final);
             load_panels<Config::kTileN, Config::kHeadDim>(key_map, shared.key_full[key.stage], shared.key[key.stage],
                                                           L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
             key.advance();

@@ -22,11 +22,11 @@ __device__ __forceinline__ WorkItem work_item(const Problem& problem, unsigned p
         const u64 list = u64(work.batch) * mask.batch_rows + u64(work.head) * mask.head_rows + work.query_tile;
         work.first_run = mask.row_offsets[list];
         work.runs_end = mask.row_offsets[list + 1];
-        work.run = work.first_run < work.runs_end ? mask.runs[work.first_run] : Run{0, 0};
+        work.last_run = work.first_run < work.runs_end ? mask.runs[work.runs_end - 1] : Run{0, 0};
     } else {
         work.first_run = 0;
         work.runs_end = 1;
-        work.run = {0, unsigned(tiles(problem.kv_len, Config::kTileN)) | Run::kFull};
+        work.last_run = {0, unsigned(tiles(problem.kv_len, Config::kTileN)) | Run::kFull};
     }
     return work;
 }

@@ -31,12 +31,33 @@ __device__ __forceinline__ float over_quad(float x, Combine combine) {
 }
 
 // Scores are accumulator registers of wgmma; an exponent is a score times `exponent_scale`, in base 2.
+#ifndef FLEX_CHUNKS
+#define FLEX_CHUNKS 2
+#endif
+#ifndef FLEX_POLY
+#define FLEX_POLY 0
+#endif
+// fp32 arithmetic only
+__device__ __forceinline__ float exp2_polynomial(float x) {
+    x = fmaxf(x, -127.0f);
+    const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the integer part moves to the low mantissa bits
+    const float f = x - (shifted - 12582912.0f);
+    const float p = fmaf(fmaf(fmaf(f, 0.05550410866f, 0.2402265069f), f, 0.6931471806f), f, 1.0f);
+    return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
+}
+#if FLEX_POLY == 0
+#define FLEX_EXP(x, i) exp2_approximate(x)
+#else
+#define FLEX_EXP(x, i) ((i / 4) % FLEX_POLY == FLEX_POLY - 1 ? exp2_polynomial(x) : exp2_approximate(x))
+#endif
 struct OnlineSoftmax {
     // Probabilities are relative to a reference that follows the maximum only when that has grown by more than this, so
     // sums and outputs are hardly ever rescaled. They stay below 2^8, well inside f16.
     static constexpr float kSlack = 8.0f;
 
-    float maximum[2];    // of the exponents so far
+    static constexpr int kChunks = FLEX_CHUNKS;
+
+    float maximum[2];    // of the exponents of this thread's columns so far
     float reference[2];  // what the probabilities are relative to
     float sum[2];        // of this thread's columns only
 
@@ -48,45 +69,89 @@ struct OnlineSoftmax {
         }
     }
 
-    // Turns the scores of a tile into probabilities. What came before must be multiplied by `rescale`.
+    // Turns the scores of a tile into probabilities. What came before must be multiplied by `rescale`, if the warp is told
+    // so: hardly ever.
+    //
+    // Goes by chunks, so that the maximum of a chunk is found while the exponentials of the one before are under way, and
+    // lanes need not exchange maxima: that every lane's are within the slack is settled by one vote.
     template <int kCount>
-    __device__ __forceinline__ void step(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+    __device__ __forceinline__ bool step(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+        rescale[0] = rescale[1] = 1.0f;
+        chunks<0>(scores, exponent_scale, rescale);
+        // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for products.
+        return __any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f || sum[0] + sum[1] < 0.0f);
+    }
+
+    template <int kChunk, int kCount>
+    __device__ __forceinline__ void chunks(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+        if constexpr (kChunk < kChunks) {
+            constexpr int kGroups = kCount / 4;
+            chunk<kGroups * kChunk / kChunks * 4, kGroups * (kChunk + 1) / kChunks * 4>(scores, exponent_scale, rescale);
+            chunks<kChunk + 1>(scores, exponent_scale, rescale);
+        }
+    }
+
+    template <int kBegin, int kEnd, int kCount>
+    __device__ __forceinline__ void chunk(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+        float chunk_maximum[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            float even = scores[2 * r], odd = scores[2 * r + 1];
+            float even = scores[kBegin + 2 * r], odd = scores[kBegin + 2 * r + 1];
 #pragma unroll
-            for (int i = 4; i < kCount; i += 4) {
+            for (int i = kBegin + 4; i < kEnd; i += 4) {
                 even = fmaxf(even, scores[i + 2 * r]);
                 odd = fmaxf(odd, scores[i + 2 * r + 1]);
             }
-            const float tile_maximum =
-                over_quad(fmaxf(even, odd), [](float a, float b) { return fmaxf(a, b); }) * exponent_scale;
-            maximum[r] = fmaxf(maximum[r], tile_maximum);
-            rescale[r] = 1.0f;
-            if (tile_maximum > reference[r] + kSlack) {
-                rescale[r] = exp2_approximate(reference[r] - tile_maximum);
-                reference[r] = tile_maximum;
+            chunk_maximum[r] = fmaxf(even, odd) * exponent_scale;
+            maximum[r] = fmaxf(maximum[r], chunk_maximum[r]);
+        }
+        const bool too_large = chunk_maximum[0] > reference[0] + kSlack || chunk_maximum[1] > reference[1] + kSlack;
+        if (__any_sync(0xffffffff, too_large)) {
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const float factor = raise_reference(r, chunk_maximum[r]);
+                rescale[r] *= factor;
+                sum[r] *= factor;
+#pragma unroll
+                for (int i = 0; i < kBegin; i += 4) {
+                    scores[i + 2 * r] *= factor;
+                    scores[i + 2 * r + 1] *= factor;
+                }
             }
-            sum[r] *= rescale[r];
+        }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
             // A row without a kept key yet: its scores are all -inf, and must give 0.
             const float shift = reference[r] == negative_infinity() ? 0.0f : -reference[r];
             float even_sum = 0.0f, odd_sum = 0.0f;
 #pragma unroll
-            for (int i = 0; i < kCount; i += 4) {
-                float& a = scores[i + 2 * r];
-                float& b = scores[i + 2 * r + 1];
-                a = exp2_approximate(fmaf(a, exponent_scale, shift));
-                b = exp2_approximate(fmaf(b, exponent_scale, shift));
-                even_sum += a;
-                odd_sum += b;
+            for (int i = kBegin; i < kEnd; i += 4) {
+                float& even = scores[i + 2 * r];
+                float& odd = scores[i + 2 * r + 1];
+                even = exp2_approximate(fmaf(even, exponent_scale, shift));
+                odd = FLEX_EXP(fmaf(odd, exponent_scale, shift), i);
+                even_sum += even;
+                odd_sum += odd;
             }
             sum[r] += even_sum + odd_sum;
         }
     }
 
+    // The quad agrees on the maximum of the row; returns what earlier probabilities are to be multiplied by.
+    __device__ __forceinline__ float raise_reference(int r, float chunk_maximum) {
+        const float row_maximum = over_quad(chunk_maximum, [](float a, float b) { return fmaxf(a, b); });
+        if (!(row_maximum > reference[r] + kSlack)) return 1.0f;
+        const float factor = exp2_approximate(reference[r] - row_maximum);
+        reference[r] = row_maximum;
+        return factor;
+    }
+
     __device__ __forceinline__ void finish() {
 #pragma unroll
-        for (int r = 0; r < 2; ++r) sum[r] = over_quad(sum[r], [](float a, float b) { return a + b; });
+        for (int r = 0; r < 2; ++r) {
+            sum[r] = over_quad(sum[r], [](float a, float b) { return a + b; });
+            maximum[r] = over_quad(maximum[r], [](float a, float b) { return fmaxf(a, b); });
+        }
     }
 };
 
