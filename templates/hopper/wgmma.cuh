@@ -24,6 +24,12 @@ __device__ __forceinline__ void pin(float (&registers)[kCount]) {
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 
+template <int kCount>
+__device__ __forceinline__ void pin(u32 (&registers)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(registers[i])::"memory");
+}
+
 // D += A B (or D = A B without `accumulate`), D is 64 x N.
 template <class Element, int N>
 struct Wgmma;

@@ -4,6 +4,9 @@
 #include "hopper/descriptor.cuh"
 #include "hopper/warpgroup.cuh"
 
+#ifndef FLEX_KEEP
+#define FLEX_KEEP 1
+#endif
 namespace flex::hopper {
 
 // The rows of the query tile that one consumer warpgroup owns.
@@ -19,6 +22,9 @@ struct ForwardConfig {
     static constexpr int kStages = kStages_;
     // Whether the warpgroups take turns at issuing products (pays while the softmax is a large part of the step).
     static constexpr bool kTakeTurns = kTakeTurns_;
+
+    // Whether registers suffice to keep the scores of a tile beside its probabilities and those of the tile before.
+    static constexpr bool kKeepScores = FLEX_KEEP && kTileM != 64 && kHeadDim <= 128 && kTileN + kValueDim / 2 <= (kTileM == 192 ? 128 : 192);
 
     static constexpr int kConsumers = kTileM / kWarpgroupRows;
     static constexpr int kThreads = (1 + kConsumers) * kWarpgroupThreads;

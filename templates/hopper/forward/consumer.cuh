@@ -55,8 +55,11 @@ struct Consumer {
         wgmma_commit();
     }
 
-    __device__ __forceinline__ u32 await_key() {
-        shared.key_full[key.stage].wait(key.parity);
+    __device__ __forceinline__ void await_key() { shared.key_full[key.stage].wait(key.parity); }
+    __device__ __forceinline__ void await_value() { shared.value_full[value.stage].wait(value.parity); }
+
+    // What the loader said of the tile whose keys have arrived.
+    __device__ __forceinline__ u32 read_note() {
         const u32 found = *static_cast<volatile u32*>(&shared.tile_notes[note.stage]);
         note.advance();
         return found;
@@ -88,53 +91,92 @@ struct Consumer {
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] *= rescale[(i / 2) % 2];
     }
 
-    __device__ __forceinline__ void attend(const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out) {
+    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next scores
+    // become probabilities. Returns whether the next tile was the final one.
+    __device__ __forceinline__ bool step(
+        const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out, Probabilities& p, Probabilities& next_p) {
         Scores scores;
-        Probabilities p;
         float rescale[2];
-
-        u32 tile_note = await_key();
+        turns.take();
         issue_query_key(scores);
-        wgmma_wait<0>();
+        issue_probability_value(p, out);
+        turns.pass();
+        const u32 tile_note = read_note();
+        wgmma_wait<1>();
         pin(scores);
         release_key(tile_note);
-        rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
-        softmax.step(scores, exponent_scale, rescale);
-        narrow(scores, p);
-
-        bool is_last = tile_note & TileNote::kLast;
-        if (!is_last) tile_note = await_key();
-        while (!is_last) {
-            turns.take();
-            issue_query_key(scores);
-            shared.value_full[value.stage].wait(value.parity);
-            issue_probability_value(p, out);
-            turns.pass();
-            wgmma_wait<1>();
-            pin(scores);
-            release_key(tile_note);
-            if (tile_note & TileNote::kCareful) {
-                rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
-            } else {
-                rows.modify(scores, first_key(tile_note));
-            }
-            const bool must_rescale = softmax.step(scores, exponent_scale, rescale);
-            pin(scores);
-            // Besides being due, this wait keeps the softmax above the next one: ptxas would move that up to here.
-            is_last = tile_note & TileNote::kLast;
-            if (!is_last) tile_note = await_key();
-            wgmma_wait<0>();
-            pin(out);
-            release_value();
-            if (must_rescale) scale_output(out, rescale);
-            narrow(scores, p);
+        if (tile_note & TileNote::kCareful) {
+            rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
+        } else {
+            rows.modify(scores, first_key(tile_note));
         }
+        bool must_rescale;
+        if constexpr (Config::kKeepScores) {
+            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, problem.max_score, rescale);
+            pin(next_p);
+        } else {
+            must_rescale = softmax.step(scores, exponent_scale, rescale);
+            pin(scores);
+        }
+        // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
+        const bool is_final = tile_note & TileNote::kLast;
+        RingPosition<Config::kStages> next_value = value;
+        next_value.advance();
+        if (!is_final) await_key();
+        shared.value_full[next_value.stage].wait(next_value.parity);
+        wgmma_wait<0>();
+        pin(out);
+        release_value();
+        if (must_rescale) scale_output(out, rescale);
+        if constexpr (!Config::kKeepScores) narrow(scores, next_p);
+        return is_final;
+    }
 
-        shared.value_full[value.stage].wait(value.parity);
+    __device__ __forceinline__ void finish(const Probabilities& p, Output& out) {
         issue_probability_value(p, out);
         wgmma_wait<0>();
         pin(out);
         release_value();
+    }
+
+    __device__ __forceinline__ void attend(const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out) {
+        Probabilities p;
+        bool is_final;
+        {
+            Scores scores;
+            float rescale[2];
+            await_key();
+            const u32 tile_note = read_note();
+            issue_query_key(scores);
+            wgmma_wait<0>();
+            pin(scores);
+            release_key(tile_note);
+            rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
+            if constexpr (Config::kKeepScores) {
+                softmax.template step_apart<Element, true>(scores, p, exponent_scale, true, rescale);
+            } else {
+                softmax.step(scores, exponent_scale, rescale);
+                narrow(scores, p);
+            }
+            is_final = tile_note & TileNote::kLast;
+            if (!is_final) await_key();
+            await_value();
+        }
+        if constexpr (Config::kKeepScores) {
+            // Probabilities of two tiles are alive at a time, and change places.
+            Probabilities other_p;
+            while (!is_final) {
+                is_final = step(rows, exponent_scale, softmax, out, p, other_p);
+                if (is_final) {
+                    finish(other_p, out);
+                    return;
+                }
+                is_final = step(rows, exponent_scale, softmax, out, other_p, p);
+            }
+        } else {
+            while (!is_final) is_final = step(rows, exponent_scale, softmax, out, p, p);
+        }
+        finish(p, out);
     }
 
     __device__ __forceinline__ void run() {

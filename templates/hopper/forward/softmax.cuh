@@ -55,6 +55,7 @@ struct OnlineSoftmax {
     // sums and outputs are hardly ever rescaled. They stay below 2^8, well inside f16.
     static constexpr float kSlack = 8.0f;
 
+    static constexpr float kSumLimit = 4096.0f;
     static constexpr int kChunks = FLEX_CHUNKS;
 
     float maximum[2];    // of the exponents of this thread's columns so far
@@ -135,6 +136,63 @@ struct OnlineSoftmax {
             }
             sum[r] += even_sum + odd_sum;
         }
+    }
+
+    // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum need be known beforehand: if the
+    // reference turns out too low, which shows in the sums, the tile is done again. With `exact`, maxima are tracked.
+    template <class Element, bool kFirst, int kCount>
+    __device__ __forceinline__ bool step_apart(
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, bool exact, float (&rescale)[2]) {
+        rescale[0] = rescale[1] = 1.0f;
+        float tile_sum[2];
+        bool again = true;
+        if constexpr (!kFirst) {
+            exponentiate<Element>(scores, p, exponent_scale, -reference[0], -reference[1], tile_sum);
+            // A reference of -inf gives infinite or NaN sums, so it counts as too low.
+            again = __any_sync(0xffffffff, exact || !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+        }
+        if (again) {
+            float shift[2];
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float even = scores[2 * r], odd = scores[2 * r + 1];
+#pragma unroll
+                for (int i = 4; i < kCount; i += 4) {
+                    even = fmaxf(even, scores[i + 2 * r]);
+                    odd = fmaxf(odd, scores[i + 2 * r + 1]);
+                }
+                const float row_maximum =
+                    over_quad(fmaxf(even, odd), [](float a, float b) { return fmaxf(a, b); }) * exponent_scale;
+                maximum[r] = fmaxf(maximum[r], row_maximum);
+                if (row_maximum > reference[r]) {
+                    rescale[r] = exp2_approximate(reference[r] - row_maximum);
+                    reference[r] = row_maximum;
+                }
+                shift[r] = reference[r] == negative_infinity() ? 0.0f : -reference[r];
+            }
+            exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+        }
+        sum[0] = fmaf(sum[0], rescale[0], tile_sum[0]);
+        sum[1] = fmaf(sum[1], rescale[1], tile_sum[1]);
+        return again;
+    }
+
+    template <class Element, int kCount>
+    static __device__ __forceinline__ void exponentiate(
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, float shift0, float shift1, float (&tile_sum)[2]) {
+        float even_sum[2] = {0.0f, 0.0f}, odd_sum[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int i = 0; i < kCount; i += 2) {
+            const int r = i / 2 % 2;
+            const float shift = r ? shift1 : shift0;
+            const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
+            const float odd = exp2_approximate(fmaf(scores[i + 1], exponent_scale, shift));
+            even_sum[r] += even;
+            odd_sum[r] += odd;
+            p[i / 2] = Element::narrow(even, odd);
+        }
+        tile_sum[0] = even_sum[0] + odd_sum[0];
+        tile_sum[1] = even_sum[1] + odd_sum[1];
     }
 
     // The quad agrees on the maximum of the row; returns what earlier probabilities are to be multiplied by.
