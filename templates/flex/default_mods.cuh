@@ -14,6 +14,8 @@ struct Mods {
     static constexpr bool kKeptKeysAreInterval = false;
     // score() is qk * scale * log2(e) and need not be called.
     static constexpr bool kHasScore = false;
+    // score() is key_line().x * kv + key_line().y + qk, so a kernel may spread it over the tile instead of calling score().
+    static constexpr bool kScoreIsLineInKey = false;
     // Some operation may fault: score() and mask() look at `live` and may write problem.fault.
     static constexpr bool kCanFault = false;
 
@@ -38,6 +40,8 @@ struct Mods {
     static __device__ float score(const Problem& p, const Captures&, const Row&, const Column&, float qk, int b, int h, int q, int kv, bool live) {
         return qk * (p.scale * 1.44269504088896340736f);
     }
+    // The slope and offset of a score that is a line in kv. Such mods have score() as well, for kernels that know no better.
+    static __device__ float2 key_line(const Problem&, const Captures&, const Row&, int b, int h, int q) { return {0.0f, 0.0f}; }
 };
 
 }  // namespace flex

@@ -12,7 +12,7 @@ namespace flex::hopper {
 // The rows of the query tile that one consumer warpgroup owns.
 constexpr int kWarpgroupRows = 64;
 
-template <class Element_, int kHeadDim_, int kValueDim_, int kTileM_, int kTileN_, int kStages_, bool kTakeTurns_>
+template <class Element_, int kHeadDim_, int kValueDim_, int kTileM_, int kTileN_, int kStages_>
 struct ForwardConfig {
     using Element = Element_;  // Bf16 or F16
     static constexpr int kHeadDim = kHeadDim_;
@@ -20,8 +20,6 @@ struct ForwardConfig {
     static constexpr int kTileM = kTileM_;  // queries of a work item
     static constexpr int kTileN = kTileN_;  // keys of a step
     static constexpr int kStages = kStages_;
-    // Whether the warpgroups take turns at issuing products (pays while the softmax is a large part of the step).
-    static constexpr bool kTakeTurns = kTakeTurns_;
 
     // Whether registers suffice to keep the scores of a tile beside its probabilities and those of the tile before.
     static constexpr bool kKeepScores = FLEX_KEEP && kTileM != 64 && kHeadDim <= 128 && kTileN + kValueDim / 2 <= (kTileM == 192 ? 128 : 192);
@@ -54,8 +52,8 @@ struct alignas(16) WorkItem {
 struct TileNote {
     static constexpr u32 kLast = 1u << 31;       // the final one of the item
     static constexpr u32 kMasked = 1u << 30;     // the mask cuts here
-    static constexpr u32 kCareful = 1u << 29;    // the mask cuts here, or the tile leaves the tensors
-    static constexpr u32 kIndex = kCareful - 1;
+    static constexpr u32 kEdge = 1u << 29;       // the tile reaches beyond the last key
+    static constexpr u32 kIndex = kEdge - 1;
 };
 
 template <class Config>

@@ -21,12 +21,11 @@ struct Consumer {
     Shared& shared;
     const u32 warpgroup;  // among the consumers
     const int thread;     // of the warpgroup
-    Turns<Config::kConsumers, Config::kTakeTurns> turns;
     RingPosition<Config::kStages> key, value;
     RingPosition<2 * Config::kStages> note;
 
     __device__ __forceinline__ Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
-        : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread), turns(warpgroup) {}
+        : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
     // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
     __device__ __forceinline__ void release(Mbarrier& empty) const {
@@ -97,25 +96,20 @@ struct Consumer {
         const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out, Probabilities& p, Probabilities& next_p) {
         Scores scores;
         float rescale[2];
-        turns.take();
         issue_query_key(scores);
         issue_probability_value(p, out);
-        turns.pass();
         const u32 tile_note = read_note();
         wgmma_wait<1>();
         pin(scores);
         release_key(tile_note);
-        if (tile_note & TileNote::kCareful) {
-            rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
-        } else {
-            rows.modify(scores, first_key(tile_note));
-        }
+        float tile_shift[2];
+        rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
         bool must_rescale;
         if constexpr (Config::kKeepScores) {
-            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, problem.max_score, rescale);
+            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
             pin(next_p);
         } else {
-            must_rescale = softmax.step(scores, exponent_scale, rescale);
+            must_rescale = softmax.step(scores, exponent_scale, tile_shift, rescale);
             pin(scores);
         }
         // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
@@ -151,11 +145,12 @@ struct Consumer {
             wgmma_wait<0>();
             pin(scores);
             release_key(tile_note);
-            rows.modify_and_mask(scores, first_key(tile_note), tile_note & TileNote::kMasked);
+            float tile_shift[2];
+            rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
             if constexpr (Config::kKeepScores) {
-                softmax.template step_apart<Element, true>(scores, p, exponent_scale, true, rescale);
+                softmax.template step_apart<Element, true>(scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
             } else {
-                softmax.step(scores, exponent_scale, rescale);
+                softmax.step(scores, exponent_scale, tile_shift, rescale);
                 narrow(scores, p);
             }
             is_final = tile_note & TileNote::kLast;

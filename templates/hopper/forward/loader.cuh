@@ -53,12 +53,11 @@ __device__ __forceinline__ int2 head_and_batch(const Problem& problem, const Wor
 }
 
 template <class Config, class Mods>
-__device__ __forceinline__ u32 tile_note(const Problem& problem, int query_tile, unsigned tile, bool full, bool is_final) {
+__device__ __forceinline__ u32 tile_note(const Problem& problem, unsigned tile, bool full, bool is_final) {
     u32 note = tile;
     if (is_final) note |= TileNote::kLast;
-    if (Mods::kHasMask && !full) note |= TileNote::kMasked | TileNote::kCareful;
-    if ((tile + 1) * Config::kTileN > unsigned(problem.kv_len)) note |= TileNote::kCareful;
-    if (Mods::kHasScore && unsigned(query_tile + 1) * Config::kTileM > unsigned(problem.q_len)) note |= TileNote::kCareful;
+    if (Mods::kHasMask && !full) note |= TileNote::kMasked;
+    if ((tile + 1) * Config::kTileN > unsigned(problem.kv_len)) note |= TileNote::kEdge;
     return note;
 }
 
@@ -74,7 +73,7 @@ __device__ __forceinline__ void load_queries_and_keys(
         bool query_is_due = true;
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
-            shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, work.query_tile, tile, full, is_final);
+            shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
             load_panels<Config::kTileN, Config::kHeadDim>(key_map, shared.key_full[key.stage], shared.key[key.stage],
                                                           L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
             key.advance();

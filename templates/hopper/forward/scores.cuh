@@ -23,49 +23,78 @@ struct ScoreRows {
     static constexpr int kWords = (kColumns + 31) / 32;
     static constexpr bool kMaskIsInterval = Mods::kHasMask && Mods::kKeptKeysAreInterval;
     static constexpr bool kMaskIsFunction = Mods::kHasMask && !Mods::kKeptKeysAreInterval;
+    static constexpr bool kScoreIsLine = Mods::kHasScore && Mods::kScoreIsLineInKey;
+    static constexpr bool kCallsScore = Mods::kHasScore && !kScoreIsLine;
 
     const Problem& problem;
     const Captures& captures;
     int batch, head;
-    int query[2];  // inside the tensor: rows beyond the end repeat the last one, and are not live
-    bool live[2];
+    int query[2];  // rows beyond the end repeat the last one, so that mods see indices inside the tensors only
     typename Mods::Row row[2];
-    int2 kept[2];
+    int2 kept[2];    // only for interval masks
+    float2 line[2];  // only for scores that are lines
 
     __device__ __forceinline__ ScoreRows(const Problem& problem, const Captures& captures, int batch, int head, int first_query)
         : problem(problem), captures(captures), batch(batch), head(head) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            query[r] = first_query + 8 * r;
-            live[r] = query[r] < problem.q_len;
-            query[r] = min(query[r], problem.q_len - 1);
+            query[r] = min(first_query + 8 * r, problem.q_len - 1);
             row[r] = Mods::row(problem, captures, batch, head, query[r]);
             if constexpr (kMaskIsInterval) kept[r] = Mods::kept_keys(problem, captures, row[r], batch, head, query[r]);
+            if constexpr (kScoreIsLine) line[r] = Mods::key_line(problem, captures, row[r], batch, head, query[r]);
         }
     }
 
-    // A tile inside the tensors in which every key is kept.
-    __device__ __forceinline__ void modify(float (&scores)[2 * kColumns], int first_key) const {
-        if constexpr (Mods::kHasScore) {
-            const float first_key_real = static_cast<float>(first_key);
+    // Modifies and masks the scores of a tile. Afterwards an exponent is score * exponent_scale + tile_shift of its row.
+    __device__ __forceinline__ void apply(
+        float (&scores)[2 * kColumns], int first_key, u32 note, float exponent_scale, float (&tile_shift)[2]) const {
 #pragma unroll
-            for (int column = 0; column < kColumns; ++column) {
-                constexpr int kOffsetStep = 8;
-                const int offset = kOffsetStep * (column / 2) + column % 2;
-                const Index key(first_key + offset, first_key_real + static_cast<float>(offset));
-                const auto part = Mods::column(problem, captures, batch, head, key);
+        for (int r = 0; r < 2; ++r) {
+            tile_shift[r] = kScoreIsLine ? fmaf(line[r].x, static_cast<float>(first_key), line[r].y) * exponent_scale : 0.0f;
+        }
+        if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
+            edit<true>(scores, first_key, note & TileNote::kMasked);
+        } else if (kMaskIsFunction && note & TileNote::kMasked) {
+            edit<false>(scores, first_key, true);
+        } else if constexpr (Mods::kHasScore) {
+            edit<false>(scores, first_key, false);
+        }
+    }
+
+private:
+    // kEdge: the tile may reach beyond the last key, so indices are clamped and what lies beyond is masked. Interval masks come here
+    // too: their bits cost the same as those of the end.
+    template <bool kEdge>
+    __device__ __forceinline__ void edit(float (&scores)[2 * kColumns], int first_key, bool masked) const {
+        u32 keep[2][kWords];
+        if constexpr (kEdge) keep_bits(keep, first_key, masked);
+        const float first_key_real = static_cast<float>(first_key);
 #pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    float& score = scores[4 * (column / 2) + 2 * r + column % 2];
-                    score = Mods::score(problem, captures, row[r], part, score, batch, head, query[r], key, true);
+        for (int column = 0; column < kColumns; ++column) {
+            const int offset = 8 * (column / 2) + column % 2;
+            const u32 bit = 1u << (column % 32);
+            const Index key = kEdge ? Index(min(first_key + offset, problem.kv_len - 1))
+                                    : Index(first_key + offset, first_key_real + static_cast<float>(offset));
+            typename Mods::Column part;
+            if constexpr (kCallsScore || kMaskIsFunction) part = Mods::column(problem, captures, batch, head, key);
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float& score = scores[4 * (column / 2) + 2 * r + column % 2];
+                bool kept = kEdge ? keep[r][column / 32] & bit : true;
+                if constexpr (kMaskIsFunction) {
+                    const bool mask = Mods::mask(problem, captures, row[r], part, batch, head, query[r], key, masked & kept);
+                    kept &= !masked | mask;
                 }
+                if constexpr (kCallsScore) {
+                    score = Mods::score(problem, captures, row[r], part, score, batch, head, query[r], key, kept);
+                }
+                if constexpr (kScoreIsLine) score = fmaf(line[r].x, static_cast<float>(offset), score);
+                if (kEdge || kMaskIsFunction) score = kept ? score : negative_infinity();
             }
         }
     }
 
-    // Any tile: it may leave the tensors, and the mask is evaluated if `masked`.
-    __device__ __forceinline__ void modify_and_mask(float (&scores)[2 * kColumns], int first_key, bool masked) const {
-        u32 keep[2][kWords];
+    __device__ __forceinline__ void keep_bits(u32 (&keep)[2][kWords], int first_key, bool masked) const {
 #pragma unroll
         for (int w = 0; w < kWords; ++w) {
             const int origin = first_key + 128 * w;
@@ -76,34 +105,6 @@ struct ScoreRows {
                 if constexpr (kMaskIsInterval) {
                     const u32 kept_here = columns_below(kept[r].y - origin) & ~columns_below(kept[r].x - origin);
                     if (masked) keep[r][w] &= kept_here;
-                }
-            }
-        }
-#pragma unroll
-        for (int column = 0; column < kColumns; ++column) {
-            const int key = min(first_key + 8 * (column / 2) + column % 2, problem.kv_len - 1);
-            const u32 bit = 1u << (column % 32);
-            if constexpr (Mods::kHasScore || kMaskIsFunction) {
-                const auto part = Mods::column(problem, captures, batch, head, Index(key));
-#pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    float& score = scores[4 * (column / 2) + 2 * r + column % 2];
-                    bool is_kept = keep[r][column / 32] & bit;
-                    if constexpr (kMaskIsFunction) {
-                        is_kept &= !masked | Mods::mask(problem, captures, row[r], part, batch, head, query[r], Index(key),
-                                                        masked & is_kept & live[r]);
-                    }
-                    if constexpr (Mods::kHasScore) {
-                        score = Mods::score(problem, captures, row[r], part, score, batch, head, query[r], Index(key),
-                                            is_kept & live[r]);
-                    }
-                    score = is_kept ? score : negative_infinity();
-                }
-            } else {
-#pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    float& score = scores[4 * (column / 2) + 2 * r + column % 2];
-                    score = keep[r][column / 32] & bit ? score : negative_infinity();
                 }
             }
         }

@@ -76,24 +76,24 @@ struct OnlineSoftmax {
     // Goes by chunks, so that the maximum of a chunk is found while the exponentials of the one before are under way, and
     // lanes need not exchange maxima: that every lane's are within the slack is settled by one vote.
     template <int kCount>
-    __device__ __forceinline__ bool step(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+    __device__ __forceinline__ bool step(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
-        chunks<0>(scores, exponent_scale, rescale);
+        chunks<0>(scores, exponent_scale, tile_shift, rescale);
         // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for products.
         return __any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f || sum[0] + sum[1] < 0.0f);
     }
 
     template <int kChunk, int kCount>
-    __device__ __forceinline__ void chunks(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+    __device__ __forceinline__ void chunks(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         if constexpr (kChunk < kChunks) {
             constexpr int kGroups = kCount / 4;
-            chunk<kGroups * kChunk / kChunks * 4, kGroups * (kChunk + 1) / kChunks * 4>(scores, exponent_scale, rescale);
-            chunks<kChunk + 1>(scores, exponent_scale, rescale);
+            chunk<kGroups * kChunk / kChunks * 4, kGroups * (kChunk + 1) / kChunks * 4>(scores, exponent_scale, tile_shift, rescale);
+            chunks<kChunk + 1>(scores, exponent_scale, tile_shift, rescale);
         }
     }
 
     template <int kBegin, int kEnd, int kCount>
-    __device__ __forceinline__ void chunk(float (&scores)[kCount], float exponent_scale, float (&rescale)[2]) {
+    __device__ __forceinline__ void chunk(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         float chunk_maximum[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -103,14 +103,14 @@ struct OnlineSoftmax {
                 even = fmaxf(even, scores[i + 2 * r]);
                 odd = fmaxf(odd, scores[i + 2 * r + 1]);
             }
-            chunk_maximum[r] = fmaxf(even, odd) * exponent_scale;
+            chunk_maximum[r] = fmaf(fmaxf(even, odd), exponent_scale, tile_shift[r]);
             maximum[r] = fmaxf(maximum[r], chunk_maximum[r]);
         }
         const bool too_large = chunk_maximum[0] > reference[0] + kSlack || chunk_maximum[1] > reference[1] + kSlack;
         if (__any_sync(0xffffffff, too_large)) {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-                const float factor = raise_reference(r, chunk_maximum[r]);
+                const float factor = raise_reference(r, chunk_maximum[r], kSlack);
                 rescale[r] *= factor;
                 sum[r] *= factor;
 #pragma unroll
@@ -123,7 +123,7 @@ struct OnlineSoftmax {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             // A row without a kept key yet: its scores are all -inf, and must give 0.
-            const float shift = reference[r] == negative_infinity() ? 0.0f : -reference[r];
+            const float shift = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
             float even_sum = 0.0f, odd_sum = 0.0f;
 #pragma unroll
             for (int i = kBegin; i < kEnd; i += 4) {
@@ -139,42 +139,51 @@ struct OnlineSoftmax {
     }
 
     // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum need be known beforehand: if the
-    // reference turns out too low, which shows in the sums, the tile is done again. With `exact`, maxima are tracked.
+    // reference turns out too low, which shows in the sums, the tile is done again.
     template <class Element, bool kFirst, int kCount>
     __device__ __forceinline__ bool step_apart(
-        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, bool exact, float (&rescale)[2]) {
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
+        bool wants_maximum, float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
         float tile_sum[2];
         bool again = true;
         if constexpr (!kFirst) {
-            exponentiate<Element>(scores, p, exponent_scale, -reference[0], -reference[1], tile_sum);
+            exponentiate<Element>(scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
             // A reference of -inf gives infinite or NaN sums, so it counts as too low.
-            again = __any_sync(0xffffffff, exact || !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+            again = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+            if (wants_maximum) {
+#pragma unroll
+                for (int r = 0; r < 2; ++r) {
+                    maximum[r] = fmaxf(maximum[r], fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]));
+                }
+            }
         }
         if (again) {
             float shift[2];
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-                float even = scores[2 * r], odd = scores[2 * r + 1];
-#pragma unroll
-                for (int i = 4; i < kCount; i += 4) {
-                    even = fmaxf(even, scores[i + 2 * r]);
-                    odd = fmaxf(odd, scores[i + 2 * r + 1]);
-                }
-                const float row_maximum =
-                    over_quad(fmaxf(even, odd), [](float a, float b) { return fmaxf(a, b); }) * exponent_scale;
-                maximum[r] = fmaxf(maximum[r], row_maximum);
-                if (row_maximum > reference[r]) {
-                    rescale[r] = exp2_approximate(reference[r] - row_maximum);
-                    reference[r] = row_maximum;
-                }
-                shift[r] = reference[r] == negative_infinity() ? 0.0f : -reference[r];
+                const float new_maximum = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
+                if constexpr (kFirst) maximum[r] = new_maximum;
+                rescale[r] = raise_reference(r, new_maximum, 0.0f);
+                shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
             }
             exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
         }
         sum[0] = fmaf(sum[0], rescale[0], tile_sum[0]);
         sum[1] = fmaf(sum[1], rescale[1], tile_sum[1]);
         return again;
+    }
+
+    // Over the columns of this thread.
+    template <int kCount>
+    static __device__ __forceinline__ float row_maximum(const float (&scores)[kCount], int r) {
+        float even = scores[2 * r], odd = scores[2 * r + 1];
+#pragma unroll
+        for (int i = 4; i < kCount; i += 4) {
+            even = fmaxf(even, scores[i + 2 * r]);
+            odd = fmaxf(odd, scores[i + 2 * r + 1]);
+        }
+        return fmaxf(even, odd);
     }
 
     template <class Element, int kCount>
@@ -186,7 +195,7 @@ struct OnlineSoftmax {
             const int r = i / 2 % 2;
             const float shift = r ? shift1 : shift0;
             const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
-            const float odd = exp2_approximate(fmaf(scores[i + 1], exponent_scale, shift));
+            const float odd = FLEX_EXP(fmaf(scores[i + 1], exponent_scale, shift), 2 * i);
             even_sum[r] += even;
             odd_sum[r] += odd;
             p[i / 2] = Element::narrow(even, odd);
@@ -195,12 +204,13 @@ struct OnlineSoftmax {
         tile_sum[1] = even_sum[1] + odd_sum[1];
     }
 
-    // The quad agrees on the maximum of the row; returns what earlier probabilities are to be multiplied by.
-    __device__ __forceinline__ float raise_reference(int r, float chunk_maximum) {
-        const float row_maximum = over_quad(chunk_maximum, [](float a, float b) { return fmaxf(a, b); });
-        if (!(row_maximum > reference[r] + kSlack)) return 1.0f;
-        const float factor = exp2_approximate(reference[r] - row_maximum);
-        reference[r] = row_maximum;
+    // Raises the reference to the maximum that the quad has, if that exceeds it by more than `slack`. Returns what earlier
+    // probabilities are to be multiplied by.
+    __device__ __forceinline__ float raise_reference(int r, float lane_maximum, float slack) {
+        const float quad_maximum = over_quad(lane_maximum, [](float a, float b) { return fmaxf(a, b); });
+        if (!(quad_maximum > reference[r] + slack)) return 1.0f;
+        const float factor = exp2_approximate(reference[r] - quad_maximum);
+        reference[r] = quad_maximum;
         return factor;
     }
 
