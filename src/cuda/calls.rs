@@ -9,7 +9,7 @@ use flex_codegen::{Matmul, Precision, abi, plan};
 use flex_core::attention::{DType, Shape};
 use flex_core::capture::Capture;
 use flex_core::ir::Expr;
-use flex_core::mask::{BlockMask, BlockSize, RunTable, create_block_mask};
+use flex_core::mask::{BlockMask, BlockSize, RunTable};
 use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
 
 use super::captures::{self, CaptureCopies};
@@ -209,29 +209,30 @@ impl CallCache {
         spec: &CallSpec<'_>,
         kernel: &LoadedKernel,
     ) -> Result<Option<Arc<DeviceMask>>, Error> {
-        let built;
+        let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
+        let tiles = BlockSize { q: tile_q as usize, kv: tile_kv as usize };
+        let element_bytes = spec.dtype.size();
         let mask = match spec.mask {
             MaskSource::None => return Ok(None),
-            MaskSource::Block(mask) => mask,
-            // Also proves that no kept element faults, which kernels do not look for in masks.
+            // Building it also proves that no kept element faults, which kernels do not look for in masks.
             MaskSource::Mod(mask) => {
-                built = create_block_mask(mask, spec.shape.extent())?;
-                &built
+                let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
+                return Ok(Some(Arc::new(masks::upload(device, &built, &built, &spec.shape, element_bytes)?)));
             }
+            MaskSource::Block(mask) => mask,
         };
-        let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
-        let (table, element_bytes) = (address(mask.shared_table()), spec.dtype.size());
-        let key = MaskKey { table, tile_q, tile_kv, shape: spec.shape, element_bytes };
+        let key =
+            MaskKey { table: address(mask.shared_table()), tile_q, tile_kv, shape: spec.shape, element_bytes };
         if let Some(known) = self.lock().masks.get(&key) {
             return Ok(Some(known));
         }
-        let tiles = BlockSize { q: tile_q as usize, kv: tile_kv as usize };
-        let uploaded = if mask.block_size() == tiles {
-            masks::upload(device, mask, mask, &spec.shape, element_bytes)?
-        } else {
-            masks::upload(device, mask, &mask.retile(tiles)?, &spec.shape, element_bytes)?
-        };
-        let uploaded = Arc::new(uploaded);
+        let uploaded = Arc::new(match mask.block_size() == tiles {
+            true => masks::upload(device, mask, mask, &spec.shape, element_bytes)?,
+            false => {
+                let retiled = masks::in_tiles(mask, tiles)?;
+                masks::upload(device, mask, &retiled, &spec.shape, element_bytes)?
+            }
+        });
         self.lock().masks.remember(key, &uploaded);
         Ok(Some(uploaded))
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use flex_codegen::abi;
 use flex_core::attention::Shape;
-use flex_core::mask::{BlockMask, RunTable, TileKind};
+use flex_core::mask::{BlockMask, BlockSize, MaskError, RunTable, TileKind};
 
 use super::memory::DeviceBuffer;
 use super::{CudaDevice, CudaError};
@@ -54,6 +54,11 @@ impl DeviceMasks {
     pub(super) fn sweep(&mut self) {
         self.masks.retain(|_, mask| mask.strong_count() > 0);
     }
+}
+
+/// `mask` in tiles of another size.
+pub(super) fn in_tiles(mask: &BlockMask, tiles: BlockSize) -> Result<BlockMask, MaskError> {
+    BlockMask::builder(mask.mask_mod()).block_size(tiles).build(mask.extent())
 }
 
 /// Copies `mask`, which is `original` in the kernel's tiles, to a device.

@@ -55,8 +55,13 @@ impl Golden {
         names
     }
 
+    /// The golden's file.
+    pub fn read(name: &str) -> Vec<u8> {
+        std::fs::read(folder().join(format!("{name}.safetensors"))).expect("a readable golden")
+    }
+
     pub fn load(name: &str) -> Self {
-        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).expect("a readable golden");
+        let bytes = Self::read(name);
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
         let metadata = header.metadata().as_ref().expect("metadata");
         let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
@@ -114,8 +119,10 @@ impl DenseMask {
     }
 }
 
+/// Where the goldens are: in the repository, or where FLEX_GOLDENS says, for test programs that run elsewhere.
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+    let elsewhere = std::env::var_os("FLEX_GOLDENS").map(PathBuf::from);
+    elsewhere.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens"))
 }
 
 fn read<T, const SIZE: usize>(bytes: &[u8], element: fn([u8; SIZE]) -> T) -> Vec<T> {
