@@ -65,17 +65,33 @@ enum Source<'a> {
 }
 
 #[inline(always)]
+fn source<'a>(
+    operand: Operand,
+    registers: &'a [u32],
+    scalars: &[u32],
+    stride: usize,
+    range: &Range<usize>,
+) -> Source<'a> {
+    match operand {
+        Operand::Const(bits) => Source::Splat(bits),
+        Operand::Scalar(r) => Source::Splat(scalars[r as usize]),
+        Operand::Lanes(r) => Source::Lanes(&registers[r as usize * stride..][range.clone()]),
+    }
+}
+
+#[inline(always)]
 fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, range: Range<usize>) {
     let stride = machine.stride;
     for instr in code {
         // Operands have smaller numbers than the result.
         let (before, rest) = machine.registers.split_at_mut(instr.dst as usize * stride);
         let dst = &mut rest[range.clone()];
-        let [a, b, c] = [instr.a, instr.b, instr.c].map(|operand| match operand {
-            Operand::Const(bits) => Source::Splat(bits),
-            Operand::Scalar(r) => Source::Splat(machine.scalars[r as usize]),
-            Operand::Lanes(r) => Source::Lanes(&before[r as usize * stride..][range.clone()]),
-        });
+        // Not by `map` over an array: that is a call of its own, compiled without the instruction set.
+        let [a, b, c] = [
+            source(instr.a, before, machine.scalars, stride, &range),
+            source(instr.b, before, machine.scalars, stride, &range),
+            source(instr.c, before, machine.scalars, stride, &range),
+        ];
         match instr.op {
             Op::Unary(op, ty) => unary::<A>(op, ty, dst, a, machine.exact),
             Op::Binary(op, ty) => binary(op, ty, dst, a, b),
