@@ -19,11 +19,7 @@ fn unary(g: &mut Graph, op: UnaryOp, x: NodeId) -> Option<NodeId> {
     match (op, g.node(x)) {
         (Neg, Node::Unary(Neg, y)) => Some(y),
         (Abs, Node::Unary(Neg, y)) => Some(g.unary(Abs, y)),
-        (Abs, Node::Unary(Abs | Sqrt | Exp | Exp2, _)) => match g.node(x) {
-            // √−0.0 is −0.0.
-            Node::Unary(Sqrt, _) => None,
-            _ => Some(x),
-        },
+        (Abs, Node::Unary(Abs | Exp | Exp2, _)) => Some(x),
         (
             Floor | Ceil | Round | Trunc,
             Node::Unary(Floor | Ceil | Round | Trunc | Signum, _) | Node::Cast(..),

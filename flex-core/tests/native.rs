@@ -1,0 +1,1 @@
+//! Rust closures against the expressions that they mean, over grids.
