@@ -1,1 +1,0 @@
-//! Rust closures against the expressions that they mean, over grids.
