@@ -7,8 +7,10 @@ use flex_core::cpu::{self, CpuOptions};
 use flex_core::mask::BlockMask;
 use flex_core::mods::{MaskMod, ScoreMod};
 
-use crate::tensor::{Tensor, TensorArg};
-use crate::{Error, tensor};
+use crate::Error;
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, CudaOptions, CudaStream};
+use crate::tensor::{self, Tensor, TensorArg, TensorArgMut};
 
 /// What [`FlexAttention::run_with`] returns beside the output. Combine with `|`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub struct Output {
 /// let block_mask = create_block_mask(&causal::bind()?, extent)?;
 /// let out = flex_attention(&x, &x, &x).block_mask(&block_mask).run()?;
 /// // The first query sees only the first key, so it gets the first value.
-/// assert_eq!(out.to_f32_vec()[..4], x.to_f32_vec()[..4]);
+/// assert_eq!(out.to_f32_vec()?[..4], x.to_f32_vec()?[..4]);
 /// # Ok(())
 /// # }
 /// ```
@@ -86,6 +88,8 @@ pub fn flex_attention<'a>(
         block_mask: None,
         mask_mod: None,
         cpu: CpuOptions::default(),
+        #[cfg(feature = "cuda")]
+        cuda: CudaOptions::default(),
     }
 }
 
@@ -101,6 +105,8 @@ pub struct FlexAttention<'a> {
     block_mask: Option<&'a BlockMask>,
     mask_mod: Option<&'a MaskMod>,
     cpu: CpuOptions,
+    #[cfg(feature = "cuda")]
+    cuda: CudaOptions<'a>,
 }
 
 impl<'a> FlexAttention<'a> {
@@ -129,6 +135,21 @@ impl<'a> FlexAttention<'a> {
         self
     }
 
+    /// The stream to run on where the tensors are on a GPU; that of query unless set. Tensors of other streams are waited
+    /// for.
+    #[cfg(feature = "cuda")]
+    pub fn stream(mut self, stream: &'a CudaStream) -> Self {
+        self.cuda.stream = Some(stream);
+        self
+    }
+
+    /// How to compute where the tensors are on a GPU.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(mut self, options: CudaOptions<'a>) -> Self {
+        self.cuda = options;
+        self
+    }
+
     /// How many threads to use on the CPU; the current rayon pool unless set.
     pub fn threads(mut self, threads: usize) -> Self {
         self.cpu.threads = Some(threads);
@@ -148,9 +169,80 @@ impl<'a> FlexAttention<'a> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_with(self, aux: Aux) -> Result<Output, Error> {
-        let (TensorArg::Host(query), TensorArg::Host(key), TensorArg::Host(value)) =
-            (self.query, self.key, self.value);
-        self.run_on_host(query, key, value, aux)
+        match self.query {
+            TensorArg::Host(query) => {
+                let (key, value) = (self.key.on_host("key")?, self.value.on_host("value")?);
+                self.run_on_host(query, key, value, aux)
+            }
+            #[cfg(feature = "cuda")]
+            TensorArg::Cuda(query) => self.on_gpu(query)?.run(aux),
+        }
+    }
+
+    /// Computes the output into memory that is there: on a GPU the call allocates nothing.
+    ///
+    /// `out` is `[batch, heads, q_len, value_dim]` in the dtype of query, where query is; on a GPU any strides do that
+    /// give every element its own place and have 1 in the last dimension, on the CPU it is contiguous.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if `out` does not fit or shares its elements with another tensor. What `out` holds
+    /// after an error is undefined.
+    pub fn run_into<'o>(self, out: impl Into<TensorArgMut<'o>>) -> Result<(), Error> {
+        self.run_into_with(out, None::<&mut Tensor>, None::<&mut Tensor>)
+    }
+
+    /// As [`run_into`](Self::run_into), with the log-sum-exp and the largest scores where there is a place for them:
+    /// contiguous f32 tensors `[batch, heads, q_len, 1]`.
+    ///
+    /// # Errors
+    /// As [`run_into`](Self::run_into).
+    pub fn run_into_with<'o>(
+        self,
+        out: impl Into<TensorArgMut<'o>>,
+        lse: Option<impl Into<TensorArgMut<'o>>>,
+        max_scores: Option<impl Into<TensorArgMut<'o>>>,
+    ) -> Result<(), Error> {
+        let (out, lse, max_scores) = (out.into(), lse.map(Into::into), max_scores.map(Into::into));
+        match self.query {
+            TensorArg::Host(query) => {
+                let (key, value) = (self.key.on_host("key")?, self.value.on_host("value")?);
+                let mut aux = Aux::NONE;
+                for (asked, rows) in [(Aux::LSE, &lse), (Aux::MAX_SCORES, &max_scores)] {
+                    aux = if rows.is_some() { aux | asked } else { aux };
+                }
+                let computed = self.run_on_host(query, key, value, aux)?;
+                out.assign("out", computed.out)?;
+                for (name, to, from) in
+                    [("lse", lse, computed.lse), ("max_scores", max_scores, computed.max_scores)]
+                {
+                    to.zip(from).map_or(Ok(()), |(to, from)| to.assign(name, from))?;
+                }
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            TensorArg::Cuda(query) => {
+                let gpu = query.device();
+                let out = out.on_gpu("out", gpu)?;
+                let lse = lse.map(|rows| rows.on_gpu("lse", gpu)).transpose()?;
+                let max_scores = max_scores.map(|rows| rows.on_gpu("max_scores", gpu)).transpose()?;
+                self.on_gpu(query)?.run_into(&out, lse.as_ref(), max_scores.as_ref())
+            }
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, query: cuda::CudaTensorRef<'a>) -> Result<cuda::Call<'a>, Error> {
+        let gpu = query.device();
+        Ok(cuda::Call {
+            query,
+            key: self.key.on_gpu("key", gpu)?,
+            value: self.value.on_gpu("value", gpu)?,
+            scale: self.scale,
+            score_mod: self.score_mod,
+            block_mask: self.block_mask,
+            mask_mod: self.mask_mod,
+            options: self.cuda,
+        })
     }
 
     fn run_on_host(

@@ -79,6 +79,41 @@ impl HostBuffer {
         }
     }
 
+    /// The elements as they lie in memory.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F32(d) => bytemuck::cast_slice(d),
+            Self::F16(d) => bytemuck::cast_slice(d),
+            Self::BF16(d) => bytemuck::cast_slice(d),
+        }
+    }
+
+    /// The elements as they lie in memory, to be overwritten.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F32(d) => bytemuck::cast_slice_mut(d),
+            Self::F16(d) => bytemuck::cast_slice_mut(d),
+            Self::BF16(d) => bytemuck::cast_slice_mut(d),
+        }
+    }
+
+    /// The elements at the given strides from `first`, in row-major order.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn gather(&self, first: usize, shape: [usize; 4], strides: [usize; 4]) -> Self {
+        fn pick<T: Copy>(all: &[T], shape: [usize; 4], strides: [usize; 4]) -> Vec<T> {
+            let mut out = Vec::with_capacity(shape.iter().product());
+            super::for_each_offset(shape, strides, |offset| out.push(all[offset]));
+            out
+        }
+        match self {
+            Self::F32(d) => Self::F32(pick(&d[first..], shape, strides)),
+            Self::F16(d) => Self::F16(pick(&d[first..], shape, strides)),
+            Self::BF16(d) => Self::BF16(pick(&d[first..], shape, strides)),
+        }
+    }
+
     pub(crate) fn dtype(&self) -> DType {
         self.elements().dtype()
     }

@@ -59,6 +59,14 @@ pub enum TensorError {
         /// The length asked for.
         len: usize,
     },
+    /// A tensor to be written shares its elements with another.
+    #[error(
+        "{tensor} shares its elements with a clone or a view of it, which would change too: drop those first"
+    )]
+    Shared {
+        /// Which tensor.
+        tensor: &'static str,
+    },
     /// The elements were asked for in a type they do not have.
     #[error("the tensor has dtype {expected}, got a request for {got}: ask for {expected} or use to_f32_vec")]
     WrongType {

@@ -4,7 +4,9 @@ mod arg;
 mod element;
 mod error;
 
-pub use arg::TensorArg;
+#[cfg(feature = "cuda")]
+pub(crate) use arg::check_result;
+pub use arg::{TensorArg, TensorArgMut};
 pub use element::Element;
 pub(crate) use element::HostBuffer;
 pub use error::TensorError;
@@ -13,22 +15,27 @@ use std::sync::Arc;
 
 use flex_core::attention::{DType, Elements, TensorRef};
 
-/// A tensor `[batch, heads, len, head_dim]` of f32, f16 or bf16.
+use crate::{Device, Error};
+
+/// A tensor `[batch, heads, len, head_dim]` of f32, f16 or bf16, in host memory or on a GPU ([`to`](Self::to)).
 ///
 /// Cheap to clone: clones and views ([`transpose`](Self::transpose), [`narrow`](Self::narrow),
 /// [`expand`](Self::expand)) share the elements.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    storage: Storage,
-    dtype: DType,
-    shape: [usize; 4],
-    strides: [usize; 4],
-    offset: usize,
+    pub(crate) storage: Storage,
+    pub(crate) dtype: DType,
+    pub(crate) shape: [usize; 4],
+    pub(crate) strides: [usize; 4],
+    /// The element that the first index addresses.
+    pub(crate) offset: usize,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {
     Host(Arc<HostBuffer>),
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<crate::cuda::DeviceBuffer>),
 }
 
 impl Tensor {
@@ -80,15 +87,9 @@ impl Tensor {
     }
 
     pub(crate) fn from_buffer(buffer: HostBuffer, shape: [usize; 4]) -> Self {
-        let [_, h, s, d] = shape;
         let dtype = buffer.dtype();
-        Self {
-            storage: Storage::Host(Arc::new(buffer)),
-            dtype,
-            shape,
-            strides: [h * s * d, s * d, d, 1],
-            offset: 0,
-        }
+        let strides = contiguous_strides(shape);
+        Self { storage: Storage::Host(Arc::new(buffer)), dtype, shape, strides, offset: 0 }
     }
 
     /// `[batch, heads, len, head_dim]`.
@@ -104,6 +105,31 @@ impl Tensor {
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Where the elements are.
+    pub fn device(&self) -> Device {
+        match &self.storage {
+            Storage::Host(_) => Device::Cpu,
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(buffer) => Device::Cuda(buffer.device()),
+        }
+    }
+
+    /// The tensor on a device: itself if it is there, otherwise a contiguous copy.
+    ///
+    /// # Errors
+    /// If the device has no memory left, or the driver fails.
+    pub fn to(&self, device: &Device) -> Result<Self, Error> {
+        match (&self.storage, device) {
+            _ if self.device() == *device => Ok(self.clone()),
+            #[cfg(feature = "cuda")]
+            (Storage::Host(host), Device::Cuda(gpu)) => Ok(crate::cuda::upload(self, host, *gpu)?),
+            #[cfg(feature = "cuda")]
+            (Storage::Cuda(buffer), Device::Cpu) => Ok(crate::cuda::download(self, buffer)?),
+            // From one GPU to another, by way of the host.
+            _ => self.to(&Device::Cpu)?.to(device),
+        }
     }
 
     /// The tensor with two dimensions exchanged, sharing the elements: `transpose(1, 2)` sees
@@ -152,48 +178,75 @@ impl Tensor {
         Ok(view)
     }
 
-    /// The same values in another type, contiguous; f32 to f16 or bf16 rounds to nearest even.
-    pub fn to_dtype(&self, dtype: DType) -> Self {
-        let mut elements = Vec::with_capacity(self.shape.iter().product());
-        self.for_each(|x| elements.push(x));
-        Self::from_buffer(HostBuffer::from_f32(dtype, elements), self.shape)
-    }
-
-    /// The elements in row-major order, widened to f32 (exact).
-    pub fn to_f32_vec(&self) -> Vec<f32> {
-        let mut elements = Vec::with_capacity(self.shape.iter().product());
-        self.for_each(|x| elements.push(x));
-        elements
-    }
-
-    /// The elements in row-major order.
+    /// The same values in another type, contiguous, on the same device; f32 to f16 or bf16 rounds to nearest even. The
+    /// conversion is computed on the host.
     ///
     /// # Errors
-    /// If the tensor has another type.
-    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>, TensorError> {
-        let host = self.host();
-        let Some(all) = T::from_elements(host.elements()) else {
-            return Err(TensorError::WrongType { expected: self.dtype, got: T::DTYPE });
-        };
+    /// If the tensor is on a GPU and copying fails.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self, Error> {
+        let converted = HostBuffer::from_f32(dtype, self.to_f32_vec()?);
+        Self::from_buffer(converted, self.shape).to(&self.device())
+    }
+
+    /// The elements in row-major order, widened to f32 (exact), wherever the tensor is.
+    ///
+    /// # Errors
+    /// If the tensor is on a GPU and copying fails.
+    pub fn to_f32_vec(&self) -> Result<Vec<f32>, Error> {
+        let on_host = self.to(&Device::Cpu)?;
+        let buffer = on_host.host_buffer()?;
         let mut out = Vec::with_capacity(self.shape.iter().product());
-        for_each_offset(self.shape, self.strides, |offset| out.push(all[offset]));
+        let all = buffer.elements();
+        for_each_offset(on_host.shape, on_host.strides, |offset| out.push(all.get(on_host.offset + offset)));
         Ok(out)
     }
 
-    /// The tensor as backends take it.
-    pub(crate) fn host(&self) -> TensorRef<'_> {
-        let Storage::Host(buffer) = &self.storage;
-        let elements = match buffer.elements() {
-            Elements::F32(d) => Elements::F32(&d[self.offset..]),
-            Elements::F16(d) => Elements::F16(&d[self.offset..]),
-            Elements::BF16(d) => Elements::BF16(&d[self.offset..]),
+    /// The elements in row-major order, wherever the tensor is.
+    ///
+    /// # Errors
+    /// If the tensor has another type, or it is on a GPU and copying fails.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>, Error> {
+        let on_host = self.to(&Device::Cpu)?;
+        let buffer = on_host.host_buffer()?;
+        let Some(all) = T::from_elements(buffer.elements()) else {
+            return Err(TensorError::WrongType { expected: self.dtype, got: T::DTYPE }.into());
         };
-        TensorRef::new("tensor", elements, self.shape, self.strides).expect("views stay inside their tensor")
+        let mut out = Vec::with_capacity(self.shape.iter().product());
+        for_each_offset(on_host.shape, on_host.strides, |offset| out.push(all[on_host.offset + offset]));
+        Ok(out)
     }
 
-    fn for_each(&self, mut f: impl FnMut(f32)) {
-        let elements = self.host().elements();
-        for_each_offset(self.shape, self.strides, |offset| f(elements.get(offset)));
+    fn host_buffer(&self) -> Result<&HostBuffer, Error> {
+        match &self.storage {
+            Storage::Host(buffer) => Ok(buffer),
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(_) => {
+                Err(Error::DeviceMismatch { tensor: "tensor", expected: Device::Cpu, got: self.device() })
+            }
+        }
+    }
+
+    /// How many elements lie between the first and the last that are addressed, both included.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn reach(&self) -> usize {
+        1 + self.shape.iter().zip(&self.strides).map(|(len, stride)| (len - 1) * stride).sum::<usize>()
+    }
+
+    /// The tensor as a backend takes it.
+    pub(crate) fn as_arg(&self) -> TensorArg<'_> {
+        match &self.storage {
+            Storage::Host(buffer) => {
+                let elements = match buffer.elements() {
+                    Elements::F32(d) => Elements::F32(&d[self.offset..]),
+                    Elements::F16(d) => Elements::F16(&d[self.offset..]),
+                    Elements::BF16(d) => Elements::BF16(&d[self.offset..]),
+                };
+                let host = TensorRef::new("tensor", elements, self.shape, self.strides);
+                TensorArg::Host(host.expect("views stay inside their tensor"))
+            }
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(buffer) => TensorArg::Cuda(crate::cuda::CudaTensorRef::of(self, buffer)),
+        }
     }
 }
 
@@ -206,6 +259,11 @@ fn for_each_offset(shape: [usize; 4], strides: [usize; 4], mut f: impl FnMut(usi
             }
         }
     }
+}
+
+/// The strides of row-major elements.
+pub(crate) fn contiguous_strides([_, h, s, d]: [usize; 4]) -> [usize; 4] {
+    [h * s * d, s * d, d, 1]
 }
 
 fn element_count(shape: [usize; 4]) -> Result<usize, TensorError> {
@@ -236,19 +294,19 @@ mod tests {
         let t = counting([1, 2, 3, 2]);
         let swapped = t.transpose(1, 2).unwrap();
         assert_eq!(swapped.shape(), [1, 3, 2, 2]);
-        assert_eq!(swapped.to_f32_vec(), [0., 1., 6., 7., 2., 3., 8., 9., 4., 5., 10., 11.]);
+        assert_eq!(swapped.to_f32_vec().unwrap(), [0., 1., 6., 7., 2., 3., 8., 9., 4., 5., 10., 11.]);
         let part = t.narrow(2, 1, 2).unwrap();
-        assert_eq!(part.to_f32_vec(), [2., 3., 4., 5., 8., 9., 10., 11.]);
+        assert_eq!(part.to_f32_vec().unwrap(), [2., 3., 4., 5., 8., 9., 10., 11.]);
         let repeated = t.narrow(1, 1, 1).unwrap().expand(1, 2).unwrap();
-        assert_eq!(repeated.to_f32_vec()[..6], repeated.to_f32_vec()[6..]);
+        assert_eq!(repeated.to_f32_vec().unwrap()[..6], repeated.to_f32_vec().unwrap()[6..]);
     }
 
     #[test]
     fn conversions_round_to_nearest_even() {
         let t = Tensor::from_vec(vec![1.0f32, 1.003_906_3], [1, 1, 1, 2]).unwrap();
-        let rounded = t.to_dtype(DType::BF16).to_vec::<bf16>().unwrap();
+        let rounded = t.to_dtype(DType::BF16).unwrap().to_vec::<bf16>().unwrap();
         assert_eq!(rounded, [bf16::from_f32(1.0), bf16::from_f32(1.003_906_3)]);
-        assert!(matches!(t.to_vec::<bf16>(), Err(TensorError::WrongType { .. })));
+        assert!(matches!(t.to_vec::<bf16>(), Err(Error::Tensor(TensorError::WrongType { .. }))));
     }
 
     #[test]

@@ -5,5 +5,6 @@ pub mod demand;
 pub mod derivative;
 pub mod faults;
 pub mod interpret;
+pub mod interval;
 pub mod simplify;
 pub mod variance;
