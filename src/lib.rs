@@ -13,7 +13,8 @@ pub mod library;
 #[path = "macro_support/mod.rs"]
 pub mod __private;
 
-pub use flex_core::capture::{IntoArray, IntoScalar, View, ViewError};
+pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue};
+pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
 
 /// A mask mod from a closure, whose value is the bound mask.
