@@ -13,7 +13,7 @@ pub mod library;
 #[path = "macro_support/mod.rs"]
 pub mod __private;
 
-pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue};
+pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue, MarkedWithModFn};
 pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
 
