@@ -5,6 +5,8 @@
 //! that are passed on as the interpreter passes them on.
 
 mod code;
+#[cfg(test)]
+mod differential;
 mod kept_keys;
 mod layout;
 mod mods;
