@@ -21,10 +21,11 @@ pub mod tensor;
 #[path = "macro_support/mod.rs"]
 pub mod __private;
 
+pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue};
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
 pub use device::Device;
 pub use error::Error;
-pub use flex_core::capture::{IntoArray, IntoScalar, View, ViewError};
+pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
 
 /// A mask mod from a closure, whose value is the bound mask.

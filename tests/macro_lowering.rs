@@ -1,5 +1,14 @@
 //! A mod means the same natively and bound: every construct of the language, over grids of inputs, faults included.
 
+#![allow(
+    clippy::manual_clamp,
+    clippy::manual_swap,
+    clippy::eq_op,
+    clippy::needless_borrows_for_generic_args,
+    clippy::type_complexity,
+    reason = "the mods are written in every way that Rust allows"
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -257,6 +266,9 @@ fn swaps(b: i32, h: i32, q: i32, kv: i32) -> bool {
         let before = low;
         low = high;
         high = before;
+    }
+    if b > 0 {
+        (low, high) = (high - 1, low + 1);
     }
     let mut steps = 0;
     for i in 0..4 {

@@ -56,3 +56,6 @@ pub fn mask_mod_closure(input: TokenStream) -> TokenStream {
 pub fn score_mod_closure(input: TokenStream) -> TokenStream {
     expand::closure(Kind::Score, input.into()).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,12 +140,15 @@ impl Lower<'_> {
         let span = each.place.span();
         let bound = |bound: &Bound| {
             let tokens = &bound.tokens;
-            quote_spanned!(span=> ((#tokens) as i64))
+            match bound.value.and_then(|value| i64::try_from(value).ok()) {
+                Some(value) => quote!(#value),
+                None => quote_spanned!(span=> ((#tokens) as i64)),
+            }
         };
         let (start, end) = (bound(&each.start), bound(&each.end));
         let end = if each.inclusive { quote!((#end + 1)) } else { end };
         if each.start.value.is_none() || each.end.value.is_none() {
-            let support = support();
+            let support = support_at(span);
             self.emit(quote_spanned!(span=> const _: () = #support::assert_unrollable(#start, #end);));
         }
         let changed: Vec<VarId> = assigned_in(&each.body, &self.current);
@@ -201,7 +204,7 @@ impl Lower<'_> {
             ExprKind::Constant(path) => {
                 let span = expr.place.span();
                 let support = support_at(span);
-                let value = quote_spanned!(span=> #support::constant(#path));
+                let value = quote_spanned!(span=> #support::ConstantValue::scalar(#path));
                 quote!(constant(#value))
             }
             ExprKind::Var(var) => return Some(self.current[var].clone()),
@@ -296,7 +299,7 @@ impl Lower<'_> {
                 let method = Ident::new(method, Span::call_site());
                 quote!(#l.#method(#name))
             }
-            Some(Source::Constant(path)) => quote!(#support::constant(#path).ty()),
+            Some(Source::Constant(path)) => quote!(#support::ConstantValue::scalar(#path).ty()),
             Some(Source::Result(path)) => callee(path, &quote!(callee::__SIGNATURE.result())),
             Some(Source::Parameter(path, i)) => callee(path, &quote!(callee::__SIGNATURE.parameter(#i))),
         }
@@ -510,10 +513,11 @@ struct Branch {
 /// An expression about the called function of a path. `callee` is the function's builder where it has one; where the
 /// function is not marked, the glob import stands in and says so.
 fn callee(path: &syn::Path, about: &TokenStream) -> TokenStream {
-    let support = support();
+    let (support, span) = (support(), crate::diagnostics::Place::of(path).span());
+    let import = quote_spanned!(span=> use #path as callee;);
     quote! {{
         #[allow(unused_imports)]
-        use #path as callee;
+        #import
         #[allow(unused_imports)]
         use #support::unmarked::*;
         #about

@@ -250,21 +250,23 @@ impl<'b> Lowering<'b> {
     }
 }
 
-/// What a named constant in a mod may be.
+/// What a named constant in a mod may be: f32, i32, u32 or bool.
 #[diagnostic::on_unimplemented(
     message = "a mod cannot use a constant of type `{Self}`",
     label = "expected f32, i32, u32 or bool",
     note = "write another constant of one of these types, such as `const N: i32 = OTHER as i32;`"
 )]
-pub trait ConstantValue: Into<Scalar> {}
+pub trait ConstantValue: Into<Scalar> {
+    /// The value in the language of mods.
+    #[doc(hidden)]
+    fn scalar(self) -> Scalar {
+        self.into()
+    }
+}
 impl ConstantValue for f32 {}
 impl ConstantValue for i32 {}
 impl ConstantValue for u32 {}
 impl ConstantValue for bool {}
-
-pub fn constant(value: impl ConstantValue) -> Scalar {
-    value.into()
-}
 
 /// Stops the compiler at loops over named constants that are too long to unroll.
 pub const fn assert_unrollable(start: i64, end: i64) {
