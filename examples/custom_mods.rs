@@ -53,7 +53,7 @@ fn main() -> Result<(), flex_attention::Error> {
         .score_mod(&score_mod)
         .block_mask(&block_mask)
         .run_with(Aux::LSE)?;
-    let lse = output.lse.map(|lse| lse.to_f32_vec()).unwrap_or_default();
+    let lse = output.lse.map(|lse| lse.to_f32_vec()).transpose()?.unwrap_or_default();
     println!("out {:?}; lse of the first head: {:.3?} …", output.out.shape(), &lse[..4]);
     Ok(())
 }

@@ -141,7 +141,7 @@ fn query_heads_are_a_multiple_of_key_heads() {
 #[test]
 fn dtypes_agree() {
     let x = tensor([1, 1, 4, 8]);
-    let half = x.to_dtype(DType::BF16);
+    let half = x.to_dtype(DType::BF16).unwrap();
     for (key, value, expected) in [(&half, &x, "key"), (&x, &half, "value")] {
         match attention_error(flex_attention(&x, key, value).run()) {
             AttentionError::DTypeMismatch { tensor, .. } => assert_eq!(tensor, expected),

@@ -97,7 +97,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let packed = Packed::load()?;
     let [batch, heads, len, _] = packed.query.shape();
     let dtype: DType = args.dtype.into();
-    let [query, key, value] = [&packed.query, &packed.key, &packed.value].map(|t| t.to_dtype(dtype));
+    let (query, key) = (packed.query.to_dtype(dtype)?, packed.key.to_dtype(dtype)?);
+    let value = packed.value.to_dtype(dtype)?;
 
     let document = mods::document::bind(&packed.sentence)?;
     let extent = Extent { batch, heads, q_len: len, kv_len: len };
@@ -112,7 +113,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         median_ms(|| flex_attention(&query, &key, &value).mask_mod(&document).run().map(drop))?;
 
     write_file(&args.svg, &block_mask.svg())?;
-    let out = out.to_f32_vec();
+    let out = out.to_f32_vec()?;
     output.print(&Demo {
         backend: Backend::Cpu,
         dtype,

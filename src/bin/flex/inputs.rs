@@ -39,7 +39,7 @@ impl Normal {
 pub(crate) fn normal_tensor(seed: u64, shape: [usize; 4], dtype: DType) -> Result<Tensor, TensorError> {
     let mut normal = Normal::new(seed);
     let tensor = Tensor::from_fn(shape, |_| normal.next())?;
-    Ok(if dtype == DType::F32 { tensor } else { tensor.to_dtype(dtype) })
+    Ok(if dtype == DType::F32 { tensor } else { tensor.to_dtype(dtype)? })
 }
 
 #[cfg(test)]

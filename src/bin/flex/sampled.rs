@@ -95,7 +95,7 @@ impl Sampled<'_> {
 
 /// `len` rows of one head from row `start`, widened.
 fn rows_of(tensor: &Tensor, b: usize, h: usize, start: usize, len: usize) -> Result<Vec<f32>, TensorError> {
-    Ok(tensor.narrow(0, b, 1)?.narrow(1, h, 1)?.narrow(2, start, len)?.to_f32_vec())
+    Ok(tensor.narrow(0, b, 1)?.narrow(1, h, 1)?.narrow(2, start, len)?.to_f32_vec()?)
 }
 
 /// A mod evaluated in float64, with its faults named.
