@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let [batch, heads, len, head_dim] = query.shape();
     let extent = Extent { batch, heads, q_len: len, kv_len: len };
-    let block_mask = BlockMask::builder(&document::bind(&doc)?, extent).block_size(16).build()?;
+    let block_mask = BlockMask::builder(&document::bind(&doc)?).block_size(16).build(extent)?;
     println!("{} tokens, {heads} heads of {head_dim}; {:.1} % skipped", len, block_mask.sparsity());
 
     for dtype in [DType::F32, DType::BF16, DType::F16] {

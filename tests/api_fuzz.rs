@@ -214,7 +214,7 @@ impl Call {
         let extent = Extent { batch, heads, q_len, kv_len };
         let block_mask = match &mask {
             Some(mask) if self.with_block_mask => {
-                Some(BlockMask::builder(mask, extent).block_size(self.block).build()?)
+                Some(BlockMask::builder(mask).block_size(self.block).build(extent)?)
             }
             _ => None,
         };

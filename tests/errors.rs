@@ -2,8 +2,8 @@
 //! wrong, what was expected and what to do.
 
 use flex_attention::Error;
-use flex_attention::prelude::*;
 use flex_attention::tensor::TensorError;
+use flex_attention::{mask_mod, prelude::*, score_mod};
 use flex_core::attention::{AttentionError, Elements, TensorRef};
 use flex_core::capture::ViewError;
 use flex_core::mask::{ExtentError, MaskError};
@@ -193,7 +193,7 @@ fn sizes_of_zero_are_errors() {
             other => panic!("{other:?}"),
         }
     }
-    let no_tiles = BlockMask::builder(&causal, square(4)).block_size((0, 16)).build();
+    let no_tiles = BlockMask::builder(&causal).block_size((0, 16)).build(square(4));
     assert!(matches!(no_tiles, Err(MaskError::Extent(ExtentError::Zero { .. }))));
 }
 

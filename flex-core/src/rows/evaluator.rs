@@ -54,7 +54,6 @@ pub struct RowEvaluator<'p> {
     isa: InstructionSet,
     registers: RowRegisters,
     stride: usize,
-    interpreter: Interpreter<'p>,
     tile: Tile,
     /// Whether head and column registers hold the values of `tile`.
     tile_is_ready: bool,
@@ -87,13 +86,11 @@ impl<'p> RowEvaluator<'p> {
         registers.scalars.resize(program.code.scalars, 0);
         // Whatever is there is overwritten before it is read.
         registers.lanes.resize(program.code.lanes * stride, 0);
-        let interpreter = Interpreter::new(&program.bound);
         Self {
             program,
             isa: isa.or_available(),
             registers,
             stride,
-            interpreter,
             tile: Tile::default(),
             tile_is_ready: false,
             columns_are_ready: false,
@@ -241,7 +238,7 @@ impl<'p> RowEvaluator<'p> {
         Ok(())
     }
 
-    fn check_faults(&mut self, q: usize, lanes: Range<usize>, keep: Option<&[bool]>) -> Result<(), ModFault> {
+    fn check_faults(&self, q: usize, lanes: Range<usize>, keep: Option<&[bool]>) -> Result<(), ModFault> {
         let Some(fault) = self.program.code.fault else { return Ok(()) };
         let any = match fault {
             Operand::Lanes(r) => {
@@ -254,13 +251,14 @@ impl<'p> RowEvaluator<'p> {
             return Ok(());
         }
         let first = lanes.start;
+        let mut interpreter = Interpreter::<f32>::new(&self.program.bound);
         for lane in lanes {
             let counts = keep.is_none_or(|keep| keep[lane - first]);
             if counts && self.value(fault, lane) != 0 {
                 let score = f32::from_bits(self.value(Operand::Lanes(SCORE), lane));
                 let Tile { b, h, kv_start, .. } = self.tile;
                 let at = Point { b, h, q: q as i32, kv: kv_start.wrapping_add(lane as i32) };
-                if let Err(fault) = self.interpreter.evaluate(at, score) {
+                if let Err(fault) = interpreter.evaluate(at, score) {
                     return Err(ModFault::new(&self.program.bound, at, fault));
                 }
             }

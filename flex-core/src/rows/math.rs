@@ -79,7 +79,14 @@ pub(super) fn exp2<A: Fma>(x: f32) -> f32 {
     let f = clamped - n;
     let p = horner::<A>(
         f,
-        &[0.693_147_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_64],
+        &[
+            std::f32::consts::LN_2,
+            0.240_226_5,
+            0.055_503_57,
+            0.009_618_083,
+            0.001_339_086_3,
+            0.000_154_531_64,
+        ],
     );
     let y = scale(A::fma(f, p, 1.0), i);
     if x.is_nan() { x } else { y }
@@ -145,8 +152,7 @@ pub(super) fn log2<A: Fma>(x: f32) -> f32 {
 pub(super) fn tanh<A: Fma>(x: f32) -> f32 {
     let a = x.abs();
     let square = x * x;
-    let p =
-        horner::<A>(square, &[-0.333_333_28, 0.133_327_7, -0.053_850_908, 0.020_997_18, -0.006_096_714_2]);
+    let p = horner::<A>(square, &[-0.333_333_28, 0.133_327_7, -0.053_850_908, 0.020_997_18, -0.006_096_714]);
     let small = A::fma(x * square, p, x);
     let large = 1.0 - 2.0 / (exp::<A>(2.0 * a) + 1.0);
     if a < 0.625 { small } else { large.copysign(x) }

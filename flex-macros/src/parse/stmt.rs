@@ -153,7 +153,7 @@ impl Parser<'_> {
         }
     }
 
-    fn statement(&mut self, expr: &syn::Expr, stmts: &mut Vec<Stmt>) {
+    pub(super) fn statement(&mut self, expr: &syn::Expr, stmts: &mut Vec<Stmt>) {
         match expr {
             syn::Expr::Assign(assign) => {
                 if let Some(var) = self.assigned(&assign.left) {
@@ -324,7 +324,7 @@ impl Parser<'_> {
 }
 
 /// Whether an expression in the last place of a block is a statement all the same.
-fn is_statement(expr: &syn::Expr) -> bool {
+pub(super) fn is_statement(expr: &syn::Expr) -> bool {
     match expr {
         syn::Expr::Assign(_) | syn::Expr::ForLoop(_) => true,
         syn::Expr::Binary(binary) => compound(&binary.op).is_some(),

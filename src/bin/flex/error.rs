@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub(crate) enum ProgramError {
     #[error(transparent)]
     Library(#[from] flex_attention::Error),
+    #[error(transparent)]
+    Catalog(#[from] flex_attention::library::CatalogError),
     #[error("could not write the result: {0}")]
     Write(std::io::Error),
     #[error("could not write {path}: {source}")]
@@ -32,5 +34,6 @@ from_library_concern!(
     flex_attention::tensor::TensorError,
     flex_core::attention::AttentionError,
     flex_core::mods::BindError,
+    flex_core::mask::MaskError,
     flex_core::mods::ModFault,
 );

@@ -63,7 +63,7 @@ pub(crate) enum Backend {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
+pub(crate) enum Precision {
     F32,
     F16,
     Bf16,
@@ -102,7 +102,7 @@ struct Measurements(Vec<Measured>);
 impl fmt::Display for Measurements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
+        table.load_style(UTF8_FULL_CONDENSED);
         table.set_header(["case", "ms", "GFLOP/s", "skipped", "max rel err", "mask ms"]);
         for m in &self.0 {
             table.add_row([
@@ -176,11 +176,10 @@ impl<'a> Setup<'a> {
         let mask = case.mask(seq_len)?;
         let score = case.score(heads, seq_len)?;
         let extent = Extent { batch, heads, q_len: seq_len, kv_len: seq_len };
-        let build =
-            |mask: &MaskMod| BlockMask::builder(mask, extent).block_size(self.args.block_size).build();
-        let block_mask = mask.as_ref().map(build).transpose().map_err(flex_attention::Error::from)?;
+        let build = |mask: &MaskMod| BlockMask::builder(mask).block_size(self.args.block_size).build(extent);
+        let block_mask = mask.as_ref().map(build).transpose()?;
         let mask_build_ms = match &mask {
-            Some(mask) => median_ms(|| build(mask).map(drop)).map_err(flex_attention::Error::from)?,
+            Some(mask) => median_ms(|| build(mask).map(drop))?,
             None => 0.0,
         };
 
