@@ -94,6 +94,11 @@ fn affine(expr: &Expr, code: &Code, id: NodeId) -> Option<Affine> {
 }
 
 impl Limits {
+    /// The values of the row that are compared with.
+    pub(super) fn operands(&self) -> impl Iterator<Item = Operand> {
+        self.0.iter().flat_map(|comparison| [comparison.left.offset, comparison.right.offset])
+    }
+
     /// The lanes of `kv_start..kv_start + len` that satisfy all comparisons; `None` where an i32 would wrap around.
     pub(super) fn keys(&self, scalars: &[u32], kv_start: i32, len: usize) -> Option<Range<usize>> {
         let value = |side: Affine| match side.offset {

@@ -45,9 +45,12 @@ pub(super) struct Code {
     pub(super) values: Vec<Operand>,
 }
 
-/// Lowers a bound expression.
-pub(super) fn compile(bound: &BoundExpr) -> Code {
+/// Lowers a bound expression, with or without telling faults.
+pub(super) fn compile(bound: &BoundExpr, tell_faults: bool) -> Code {
     let mut lowering = Lowering::new(bound);
+    // An array that the lanes cannot address is loaded by the interpreter, to which only a fault leads.
+    lowering.tell_faults = tell_faults
+        || bound.captures().iter().any(|c| c.array().is_some_and(|array| array.len() > u32::MAX as usize));
     for (i, node) in bound.expr().nodes().iter().enumerate() {
         lowering.node(NodeId(i as u32), node);
     }
@@ -61,6 +64,40 @@ pub(super) fn compile(bound: &BoundExpr) -> Code {
     code
 }
 
+impl Code {
+    /// Drops the instructions that the result, the fault and some more values do not need.
+    pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
+        let (mut scalars, mut lanes) = (vec![false; self.scalars], vec![false; self.lanes]);
+        let need = |operand: Operand, scalars: &mut [bool], lanes: &mut [bool]| match operand {
+            Operand::Const(_) => {}
+            Operand::Scalar(r) => scalars[r as usize] = true,
+            Operand::Lanes(r) => lanes[r as usize] = true,
+        };
+        for operand in [self.result, self.fault].into_iter().flatten().chain(also) {
+            need(operand, &mut scalars, &mut lanes);
+        }
+        for (list, has_lanes) in [
+            (&mut self.element, true),
+            (&mut self.column, true),
+            (&mut self.row, false),
+            (&mut self.head, false),
+        ] {
+            let mut kept: Vec<Instr> = Vec::with_capacity(list.len());
+            for instr in list.drain(..).rev() {
+                let used = if has_lanes { lanes[instr.dst as usize] } else { scalars[instr.dst as usize] };
+                if used {
+                    for operand in [instr.a, instr.b, instr.c] {
+                        need(operand, &mut scalars, &mut lanes);
+                    }
+                    kept.push(instr);
+                }
+            }
+            kept.reverse();
+            *list = kept;
+        }
+    }
+}
+
 struct Lowering<'a> {
     bound: &'a BoundExpr,
     code: Code,
@@ -69,6 +106,7 @@ struct Lowering<'a> {
     faults: Vec<Option<Operand>>,
     scalar_stage: Vec<Stage>,
     lane_stage: Vec<Stage>,
+    tell_faults: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -80,6 +118,7 @@ impl<'a> Lowering<'a> {
             faults: Vec::new(),
             scalar_stage: vec![Stage::Head, Stage::Head, Stage::Row],
             lane_stage: vec![Stage::Column, Stage::Element],
+            tell_faults: true,
         }
     }
 
@@ -144,7 +183,7 @@ impl<'a> Lowering<'a> {
         };
         debug_assert_eq!(id.index(), self.values.len());
         self.values.push(value);
-        self.faults.push(fault.filter(|f| *f != Operand::Const(0)));
+        self.faults.push(fault.filter(|f| self.tell_faults && *f != Operand::Const(0)));
     }
 
     fn load(&mut self, capture: CaptureId, indices: Indices) -> (Operand, Option<Operand>) {

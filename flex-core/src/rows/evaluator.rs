@@ -24,8 +24,19 @@ pub struct RowProgram {
 impl RowProgram {
     /// Lowers the expression of a mask or score mod.
     pub fn new(bound: &BoundExpr) -> Self {
-        let code = compile::compile(bound);
+        Self::lower(bound, true)
+    }
+
+    /// Lowers an expression that is proved not to fault at any point it will be evaluated at, and so needs no checks.
+    /// At other points the values mean nothing, but are safe to compute.
+    pub fn proved(bound: &BoundExpr) -> Self {
+        Self::lower(bound, false)
+    }
+
+    fn lower(bound: &BoundExpr, tell_faults: bool) -> Self {
+        let mut code = compile::compile(bound, tell_faults);
         let limits = bounds::limits(bound.expr(), &code);
+        code.drop_unused(limits.iter().flat_map(Limits::operands));
         Self { bound: bound.clone(), code, limits }
     }
 
@@ -38,6 +49,15 @@ impl RowProgram {
     pub fn may_fault(&self) -> bool {
         self.code.fault.is_some()
     }
+}
+
+/// Which values a mask has in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowSummary {
+    /// Whether some key is kept.
+    pub keeps_some: bool,
+    /// Whether some key is skipped.
+    pub skips_some: bool,
 }
 
 /// The memory of a [`RowEvaluator`], to be used again by the next one.
@@ -199,6 +219,35 @@ impl<'p> RowEvaluator<'p> {
             result => keep.fill(result.is_some_and(|r| self.value(r, 0) != 0)),
         }
         Ok(())
+    }
+
+    /// Whether the mask keeps some key of the tile for query `q`, and whether it skips some.
+    ///
+    /// # Errors
+    /// The fault of the first key that has one.
+    ///
+    /// # Panics
+    /// If no [`tile`](Self::tile) was chosen.
+    pub fn mask_summary(&mut self, q: usize) -> Result<RowSummary, ModFault> {
+        let len = self.tile.len;
+        if let Some(kept) = self.mask_limits(q) {
+            return Ok(RowSummary { keeps_some: !kept.is_empty(), skips_some: kept.len() < len });
+        }
+        self.prepare_columns();
+        self.prepare_row(q);
+        self.run_lanes(|code| &code.element, around(&(0..len)));
+        self.check_faults(q, 0..len, None)?;
+        let (any, all) = match self.program.code.result {
+            Some(Operand::Lanes(r)) => {
+                let kept = &self.registers.lanes[r as usize * self.stride..][..len];
+                kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep))
+            }
+            result => {
+                let keep = result.map_or(0, |r| self.value(r, 0));
+                (keep, keep)
+            }
+        };
+        Ok(RowSummary { keeps_some: any != 0, skips_some: all == 0 })
     }
 
     /// Replaces `scores` of query `q` and the keys of the given lanes of the tile by `mod(factor · score)`. Only faults

@@ -68,7 +68,7 @@ impl IntervalAnalysis<'_> {
         self.depth += 1;
         self.refinements += 1;
         let saved = self.states.clone();
-        let faults = self.evaluate_under_facts(branch).map_or(false, |state| state.may_fault);
+        let faults = self.evaluate_under_facts(branch).is_ok_and(|state| state.may_fault);
         self.states = saved;
         self.depth -= 1;
         self.facts.0.truncate(known);

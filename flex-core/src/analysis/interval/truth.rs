@@ -55,7 +55,6 @@ impl Truth {
     }
 
     /// The negation at every point.
-    #[expect(clippy::should_implement_trait, reason = "`!` would read as a Rust bool's")]
     pub const fn not(self) -> Self {
         Self((self.0 & 5) << 1 | (self.0 & 10) >> 1)
     }

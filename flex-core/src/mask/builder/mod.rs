@@ -17,6 +17,7 @@ use crate::analysis::interval::IntervalProgram;
 use crate::ir::Input;
 use crate::mods::{MaskMod, ModFault};
 use strip::{Strip, StripWorker};
+use tile::TilePrograms;
 
 /// Builds the block mask of a mask with tiles of 128×128.
 ///
@@ -53,6 +54,7 @@ pub(super) struct Plan<'m> {
     pub(super) extent: Extent,
     pub(super) block: BlockSize,
     pub(super) judgement: Judgement,
+    tile_programs: TilePrograms,
 }
 
 /// The runs of some rows of tiles, and what it took to find them.
@@ -75,7 +77,9 @@ impl<'m> Plan<'m> {
     ) -> Result<Self, MaskError> {
         extent.validate()?;
         block.validate()?;
-        Ok(Self { mask, program: IntervalProgram::new(mask.bound()), extent, block, judgement })
+        let program = IntervalProgram::new(mask.bound());
+        let tile_programs = TilePrograms::new(mask.bound());
+        Ok(Self { mask, program, extent, block, judgement, tile_programs })
     }
 
     /// How often the rows of tiles are stored for batch and heads.

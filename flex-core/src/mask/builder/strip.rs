@@ -37,7 +37,7 @@ impl<'p> StripWorker<'p> {
         Self {
             plan,
             analysis: IntervalAnalysis::new(&plan.program),
-            prover: TileProver::new(plan.mask.bound()),
+            prover: TileProver::new(&plan.tile_programs),
             strip: Strip { b: 0, h: 0, tiles: none },
             rows: Vec::new(),
         }

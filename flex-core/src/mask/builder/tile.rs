@@ -1,20 +1,33 @@
 //! Single tiles that the edge of a mask crosses.
 
-use crate::analysis::interpret::{Interpreter, Point};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
-use crate::ir::semantics::Value;
 use crate::mask::TileKind;
 use crate::mods::{BoundExpr, ModFault};
+use crate::rows::{RowEvaluator, RowProgram};
 
+/// How many keys are evaluated at once.
+const LANES: usize = 256;
 /// How many boxes inside a tile the search for a kept and a skipped element looks at.
 const SEARCH_BUDGET: usize = 12;
 /// After so many searches of which fewer than one in eight succeeded, a strip stops searching.
 const TRIAL_SEARCHES: u32 = 32;
 
+/// A mask compiled for evaluation, with and without checks for faults.
+pub(super) struct TilePrograms {
+    checked: RowProgram,
+    unchecked: RowProgram,
+}
+
+impl TilePrograms {
+    pub(super) fn new(bound: &BoundExpr) -> Self {
+        Self { checked: RowProgram::new(bound), unchecked: RowProgram::proved(bound) }
+    }
+}
+
 /// Classifies tiles, by proof where it can and by evaluation otherwise.
 pub(super) struct TileProver<'p> {
-    bound: &'p BoundExpr,
-    interpreter: Interpreter<'p, f32>,
+    checked: RowEvaluator<'p>,
+    unchecked: RowEvaluator<'p>,
     elements_evaluated: u64,
     searches: u32,
     successes: u32,
@@ -42,8 +55,10 @@ impl Seen {
 }
 
 impl<'p> TileProver<'p> {
-    pub(super) fn new(bound: &'p BoundExpr) -> Self {
-        Self { bound, interpreter: Interpreter::new(bound), elements_evaluated: 0, searches: 0, successes: 0 }
+    pub(super) fn new(programs: &'p TilePrograms) -> Self {
+        let checked = RowEvaluator::new(&programs.checked, LANES);
+        let unchecked = RowEvaluator::new(&programs.unchecked, LANES);
+        Self { checked, unchecked, elements_evaluated: 0, searches: 0, successes: 0 }
     }
 
     /// Forgets the counts, so that what a strip does depends on the strip alone.
@@ -125,18 +140,19 @@ impl<'p> TileProver<'p> {
 
     /// Evaluates the tile row by row until both values are seen; to its end if it may fault.
     fn evaluate(&mut self, tile: &IndexBox, may_fault: bool, seen: &mut Seen) -> Result<(), ModFault> {
-        for q in tile.q.first..=tile.q.last {
-            for kv in tile.kv.first..=tile.kv.last {
-                let at = Point { b: tile.b.first, h: tile.h.first, q, kv };
-                self.elements_evaluated += 1;
-                match self.interpreter.evaluate(at, 0.0) {
-                    Ok(value) if Value::truth(value) => seen.kept = true,
-                    Ok(_) => seen.skipped = true,
-                    Err(fault) => return Err(ModFault::new(self.bound, at, fault)),
+        let rows = if may_fault { &mut self.checked } else { &mut self.unchecked };
+        let end = tile.kv.last as usize + 1;
+        for kv in (tile.kv.first as usize..end).step_by(LANES) {
+            let len = LANES.min(end - kv);
+            rows.tile(tile.b.first as usize, tile.h.first as usize, kv, len);
+            for q in tile.q.first..=tile.q.last {
+                self.elements_evaluated += len as u64;
+                let row = rows.mask_summary(q as usize)?;
+                seen.kept |= row.keeps_some;
+                seen.skipped |= row.skips_some;
+                if seen.both() && !may_fault {
+                    return Ok(());
                 }
-            }
-            if seen.both() && !may_fault {
-                break;
             }
         }
         Ok(())
