@@ -2,11 +2,19 @@
 //!
 //! A mask or a score change is an ordinary Rust function; it becomes part of a fused attention that skips the tiles
 //! the mask rules out, with one meaning on the CPU and the GPU and no N×N matrix anywhere.
+//!
+//! Start with [`flex_attention`] and [`create_block_mask`](prelude::create_block_mask).
 
 // The macros expand to paths from this crate's root, inside this crate too.
 extern crate self as flex_attention;
 
+mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod device;
+mod error;
 pub mod library;
+pub mod tensor;
 
 // Called by the code that the macros make.
 #[doc(hidden)]
@@ -14,6 +22,9 @@ pub mod library;
 pub mod __private;
 
 pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue, MarkedWithModFn};
+pub use attention::{Aux, FlexAttention, Output, flex_attention};
+pub use device::Device;
+pub use error::Error;
 pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
 
@@ -62,7 +73,12 @@ pub use flex_macros::score_mod_closure as score_mod;
 /// # Ok::<(), BindError>(())
 /// ```
 pub mod prelude {
+    pub use crate::Device;
+    pub use crate::attention::{Aux, Output, flex_attention};
+    pub use crate::tensor::Tensor;
+    pub use flex_core::attention::DType;
     pub use flex_core::capture::{View, ViewError};
+    pub use flex_core::mask::{BlockMask, BlockSize, Extent, create_block_mask};
     pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
     pub use flex_macros::{mask_mod, mod_fn, score_mod};
 }

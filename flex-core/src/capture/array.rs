@@ -1,7 +1,9 @@
 //! A captured array: contiguous, row-major, immutable.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::range_index::RangeIndex;
 use crate::ir::{Scalar, Type};
 
 /// The elements of a captured array.
@@ -23,13 +25,14 @@ pub struct Array {
     id: u64,
     shape: Vec<usize>,
     data: ArrayData,
+    range_index: OnceLock<RangeIndex>,
 }
 
 impl Array {
     /// An array of rank 1 to 4. The caller has checked that the data has as many elements as the shape.
     pub(crate) fn new(shape: Vec<usize>, data: ArrayData) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), shape, data }
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), shape, data, range_index: OnceLock::new() }
     }
 
     /// A number that no other array of this process has: the key for copies on devices.
@@ -50,6 +53,11 @@ impl Array {
             ArrayData::U32(_) => Type::U32,
             ArrayData::F32(_) => Type::F32,
         }
+    }
+
+    /// Answers range queries; built by the first.
+    pub(super) fn range_index(&self) -> &RangeIndex {
+        self.range_index.get_or_init(|| RangeIndex::new(&self.data))
     }
 
     /// The elements in row-major order.

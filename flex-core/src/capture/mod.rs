@@ -2,10 +2,12 @@
 
 mod array;
 mod bind;
+mod range_index;
 mod view;
 
 pub use array::{Array, ArrayData};
 pub use bind::{CaptureElement, IntoArray, IntoScalar};
+pub use range_index::{ArrayBounds, ElementRange};
 pub use view::{View, ViewError, ViewIndex};
 
 use crate::ir::{CaptureDecl, Scalar};

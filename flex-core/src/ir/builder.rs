@@ -203,7 +203,7 @@ impl Builder {
             _ => (ty == Type::F32, "f32"),
         };
         if !ok {
-            return self.wrong_type(&format!("{op:?}").to_lowercase(), expected, x);
+            return self.wrong_type(op.name(), expected, x);
         }
         let result = match op {
             IsNan => Type::Bool,
@@ -217,13 +217,12 @@ impl Builder {
     pub fn binary(&mut self, op: BinaryOp, a: NodeId, b: NodeId) -> NodeId {
         use BinaryOp::*;
         let (left, right) = (self.ty(a), self.ty(b));
-        let name = || format!("{op:?}").to_lowercase();
         let shift = matches!(op, Shl | Shr);
         if shift && !right.is_integer() {
-            return self.wrong_type(&name(), "an integer amount", b);
+            return self.wrong_type(op.name(), "an integer amount", b);
         }
         if !shift && left != right {
-            return self.fail(BuildError::Mismatch { operation: name(), left, right });
+            return self.fail(BuildError::Mismatch { operation: op.name().into(), left, right });
         }
         let (ok, expected) = match op {
             Add | Sub | Mul | Div | Rem | Min | Max => (left.is_number(), "i32, u32 or f32"),
@@ -233,7 +232,7 @@ impl Builder {
             Eq | Ne | Lt | Le | Gt | Ge => (true, ""),
         };
         if !ok {
-            return self.wrong_type(&name(), expected, a);
+            return self.wrong_type(op.name(), expected, a);
         }
         let result = if op.is_comparison() { Type::Bool } else { left };
         self.intern(Node::Binary(op, a, b), result)
@@ -287,6 +286,27 @@ impl Builder {
         self.intern(Node::After { first, then }, ty)
     }
 
+    /// A node whose operands this builder made, type-checked like the others; an [`Node::After`] is kept as it is.
+    pub(crate) fn add(&mut self, node: Node) -> NodeId {
+        match node {
+            Node::Const(value) => self.constant(value),
+            Node::Input(input) => self.input(input),
+            Node::Capture(id) => self.capture(id),
+            Node::Extent(id, axis) => self.extent(id, axis),
+            Node::Load(id, indices) => self.load(id, indices.as_slice()),
+            Node::Unary(op, x) => self.unary(op, x),
+            Node::Binary(op, a, b) => self.binary(op, a, b),
+            Node::Select { condition, accept, reject } => self.select(condition, accept, reject),
+            Node::Cast(ty, x) => self.cast(ty, x),
+            Node::After { then, .. } => self.intern(node, self.ty(then)),
+        }
+    }
+
+    /// The first mistake so far.
+    pub(crate) fn error(&self) -> Option<&BuildError> {
+        self.error.as_ref()
+    }
+
     /// Copies `expr` into this expression with its inputs and captures replaced; returns its root here.
     ///
     /// `inputs` gives the values of b, h, q, kv and score; `captures` the captures of this builder that stand for the
@@ -326,15 +346,23 @@ impl Builder {
 
     /// The expression with the given root, of the nodes that the root needs; or the first mistake made on the way.
     pub fn finish(self, root: NodeId) -> Result<Expr, BuildError> {
+        self.finish_with(root, &[]).map(|(expr, _)| expr)
+    }
+
+    /// Like [`finish`](Self::finish), but keeps what `outputs` need too: several values in one arena. Returns the
+    /// outputs' ids in it.
+    ///
+    /// # Errors
+    /// The first mistake made on the way, or an id that this builder did not make.
+    pub fn finish_with(self, root: NodeId, outputs: &[NodeId]) -> Result<(Expr, Vec<NodeId>), BuildError> {
         if let Some(error) = self.error {
             return Err(error);
         }
-        if root.index() >= self.nodes.len() {
-            return Err(BuildError::UnknownId(root.0));
+        let mut needed = vec![false; self.nodes.len()];
+        for &id in outputs.iter().chain([&root]) {
+            *needed.get_mut(id.index()).ok_or(BuildError::UnknownId(id.0))? = true;
         }
-        let mut needed = vec![false; root.index() + 1];
-        needed[root.index()] = true;
-        for i in (0..=root.index()).rev() {
+        for i in (0..needed.len()).rev() {
             if needed[i] {
                 self.nodes[i].for_each_operand(|x| needed[x.index()] = true);
             }
@@ -346,7 +374,8 @@ impl Builder {
             nodes.push(self.nodes[i].map_operands(|x| moved[x.index()]));
             types.push(self.types[i]);
         }
-        Ok(Expr { nodes, types, captures: self.captures, root: moved[root.index()] })
+        let expr = Expr { nodes, types, captures: self.captures, root: moved[root.index()] };
+        Ok((expr, outputs.iter().map(|id| moved[id.index()]).collect()))
     }
 
     /// Keeps the first mistake; the id returned stands for a value that is never used.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CaptureId, Input, Node, NodeId, Type};
+use super::{Builder, CaptureId, Input, Node, NodeId, Type};
 
 /// What an expression needs to know of a capture: its name in the user's code, its type and rank.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,7 +16,9 @@ pub struct CaptureDecl {
 }
 
 /// A typed expression. Made by a [`Builder`](super::Builder), which keeps nodes unique and in the order of evaluation.
+/// Deserialising [verifies](super::verify()) it. `Display` and `FromStr` are its [textual form](super::text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "super::verify::Unverified")]
 pub struct Expr {
     pub(crate) nodes: Vec<Node>,
     pub(crate) types: Vec<Type>,
@@ -58,6 +60,18 @@ impl Expr {
     /// The type of the expression's value.
     pub fn result_type(&self) -> Type {
         self.ty(self.root)
+    }
+
+    /// The expression of another node of this arena: what that node needs, with the same captures.
+    pub fn rooted_at(&self, root: NodeId) -> Self {
+        let mut builder = Builder::new();
+        for decl in &self.captures {
+            builder.declare(decl.name.clone(), decl.ty, decl.rank);
+        }
+        for &node in &self.nodes[..=root.index()] {
+            builder.add(node);
+        }
+        builder.finish(root).expect("nodes of an expression are well-formed")
     }
 
     /// The ids of all nodes, operands first.

@@ -7,9 +7,12 @@ mod builder;
 mod expr;
 mod node;
 pub mod semantics;
+pub mod text;
 mod types;
+mod verify;
 
 pub use builder::{Arg, BuildError, Builder};
 pub use expr::{CaptureDecl, Expr};
 pub use node::{BinaryOp, CaptureId, Indices, Input, Node, NodeId, UnaryOp};
 pub use types::{Scalar, Type};
+pub use verify::{VerifyError, verify};

@@ -187,6 +187,7 @@ impl BinaryOp {
 
 /// The indices of a load: as many as the captured view's rank, 1 to 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<NodeId>", into = "Vec<NodeId>")]
 pub struct Indices {
     ids: [NodeId; 4],
     rank: u8,
@@ -214,6 +215,19 @@ impl Indices {
             *id = f(*id);
         }
         self
+    }
+}
+
+impl TryFrom<Vec<NodeId>> for Indices {
+    type Error = String;
+    fn try_from(ids: Vec<NodeId>) -> Result<Self, String> {
+        Self::new(&ids).ok_or_else(|| format!("expected 1 to 4 indices of a load, got {}", ids.len()))
+    }
+}
+
+impl From<Indices> for Vec<NodeId> {
+    fn from(indices: Indices) -> Self {
+        indices.as_slice().to_vec()
     }
 }
 

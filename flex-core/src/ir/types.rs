@@ -56,8 +56,20 @@ pub enum Scalar {
     I32(i32),
     /// An unsigned integer.
     U32(u32),
-    /// A float.
-    F32(f32),
+    /// A float. Serialised by its bits: JSON has neither NaN nor infinities.
+    F32(#[serde(with = "f32_bits")] f32),
+}
+
+mod f32_bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+        value.to_bits().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+        u32::deserialize(deserializer).map(f32::from_bits)
+    }
 }
 
 impl Scalar {

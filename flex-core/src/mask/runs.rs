@@ -72,6 +72,11 @@ impl RunTable {
         &self.runs[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
 
+    /// The memory of the table in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.offsets) + size_of_val(&*self.runs)
+    }
+
     /// Where each row starts in [`runs`](Self::runs), and the end of the last.
     pub fn offsets(&self) -> &[u32] {
         &self.offsets
