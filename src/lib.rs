@@ -21,7 +21,7 @@ pub mod tensor;
 #[path = "macro_support/mod.rs"]
 pub mod __private;
 
-pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue};
+pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue, MarkedWithModFn};
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
 pub use device::Device;
 pub use error::Error;

@@ -123,13 +123,21 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Tok
         impl #ident {
             #bind
 
-            #[doc(hidden)]
-            pub const __SIGNATURE: #support::Signature =
+            const __SIGNATURE: #support::Signature =
                 #support::Signature::new(#name, &[#(#parameters),*], #result);
 
             #[doc(hidden)]
+            pub fn __signature(_: &()) -> #support::Signature {
+                Self::__SIGNATURE
+            }
+
+            #[doc(hidden)]
             #[allow(unused_variables, unused_mut, unused_assignments, clippy::all)]
-            pub fn __build(builder: &mut #support::Builder, arguments: &[#support::Arg]) -> #support::NodeId {
+            pub fn __build(
+                builder: &mut #support::Builder,
+                arguments: &[#support::Arg],
+                _: &(),
+            ) -> #support::NodeId {
                 let mut #l = #support::Lowering::of_call(builder, &Self::__SIGNATURE, arguments);
                 #code
             }
@@ -242,9 +250,11 @@ fn stub(kind: Kind, function: &syn::ItemFn, signature: &Signature) -> TokenStrea
         impl #ident {
             #bind
             #[doc(hidden)]
-            pub const __SIGNATURE: #support::Signature = #support::Signature::new("", &[], #result);
+            pub fn __signature(_: &()) -> #support::Signature {
+                #support::Signature::new("", &[], #result)
+            }
             #[doc(hidden)]
-            pub fn __build(_: &mut #support::Builder, _: &[#support::Arg]) -> #support::NodeId {
+            pub fn __build(_: &mut #support::Builder, _: &[#support::Arg], _: &()) -> #support::NodeId {
                 #body
             }
         }

@@ -217,12 +217,23 @@ impl CallCache {
             // Building it also proves that no kept element faults, which kernels do not look for in masks.
             MaskSource::Mod(mask) => {
                 let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
-                return Ok(Some(Arc::new(masks::upload(device, &built, &built, &spec.shape, element_bytes)?)));
+                return Ok(Some(Arc::new(masks::upload(
+                    device,
+                    &built,
+                    &built,
+                    &spec.shape,
+                    element_bytes,
+                )?)));
             }
             MaskSource::Block(mask) => mask,
         };
-        let key =
-            MaskKey { table: address(mask.shared_table()), tile_q, tile_kv, shape: spec.shape, element_bytes };
+        let key = MaskKey {
+            table: address(mask.shared_table()),
+            tile_q,
+            tile_kv,
+            shape: spec.shape,
+            element_bytes,
+        };
         if let Some(known) = self.lock().masks.get(&key) {
             return Ok(Some(known));
         }

@@ -14,5 +14,6 @@ pub use capture::{CapturedArgument, CapturedScalar, CapturedView};
 pub use flex_core::capture::{IntoArray, IntoScalar};
 pub use flex_core::ir::{Arg, BinaryOp, Builder, NodeId, Type, UnaryOp};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
-pub use lowering::{ConstantValue, Lowering, assert_unrollable};
+pub use lowering::{ConstantValue, Lowering};
 pub use signature::{Parameter, Signature};
+pub use unmarked::MarkedWithModFn;

@@ -8,7 +8,12 @@ use crate::diagnostics::Place;
 use crate::types::Ty;
 
 /// How often the body of a loop may be repeated.
-const MAX_ITERATIONS: i128 = 256;
+pub(crate) const MAX_ITERATIONS: i128 = 256;
+
+/// What to do about a longer loop.
+pub(crate) fn too_many_iterations() -> String {
+    format!("loops are unrolled, at most {MAX_ITERATIONS} times: put the values into a captured array")
+}
 
 const CONSTANT_BOUNDS: &str = "loops are unrolled, so their bounds must be constants: write `for i in 0..8` with numbers or named \
                                constants, and test inside the loop (`if i < n { .. }`)";
@@ -296,10 +301,7 @@ impl Parser<'_> {
         {
             let count = high - low + i128::from(*inclusive);
             if count > MAX_ITERATIONS {
-                self.errors.report(
-                    place,
-                    format!("loops are unrolled up to {MAX_ITERATIONS} times, this one runs {count} times: put the values into a captured array"),
-                );
+                self.errors.report(place, format!("{}; this one runs {count} times", too_many_iterations()));
             }
         }
         let (var, body) = self.scoped(|p| {
