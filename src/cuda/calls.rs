@@ -16,7 +16,8 @@ use super::captures::{self, CaptureCopies};
 use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
-use super::{CudaDevice, CudaError, compiler};
+use super::tiling::TiledRuns;
+use super::{CudaDevice, CudaError, compiler, proof};
 use crate::Error;
 
 /// How many calls are kept; the ones not used for longest go first.
@@ -119,9 +120,12 @@ impl CallCache {
                 call.used.store(kept.clock, Ordering::Relaxed);
                 return Ok(call.clone());
             }
-            kept.sweep();
+            let unused = kept.sweep();
+            drop(kept);
+            // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
+            // compilation.
+            drop(unused);
         }
-        // Outside the lock: a compilation must not hold up other threads.
         let call = Arc::new(self.prepare(device, spec)?);
         let mut kept = self.lock();
         call.used.store(kept.clock, Ordering::Relaxed);
@@ -148,6 +152,7 @@ impl CallCache {
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
+        kernel_spec.guards = proof::guards(mask, score, &shape);
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -217,39 +222,55 @@ impl CallCache {
             // Building it also proves that no kept element faults, which kernels do not look for in masks.
             MaskSource::Mod(mask) => {
                 let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
-                return Ok(Some(Arc::new(masks::upload(device, &built, &built, &spec.shape, element_bytes)?)));
+                let tiled = TiledRuns::of(&built, tiles)?;
+                return Ok(Some(Arc::new(masks::upload(
+                    device,
+                    &built,
+                    &tiled,
+                    &spec.shape,
+                    element_bytes,
+                )?)));
             }
             MaskSource::Block(mask) => mask,
         };
-        let key =
-            MaskKey { table: address(mask.shared_table()), tile_q, tile_kv, shape: spec.shape, element_bytes };
+        let key = MaskKey {
+            table: address(mask.shared_table()),
+            tile_q,
+            tile_kv,
+            shape: spec.shape,
+            element_bytes,
+        };
         if let Some(known) = self.lock().masks.get(&key) {
             return Ok(Some(known));
         }
-        let uploaded = Arc::new(match mask.block_size() == tiles {
-            true => masks::upload(device, mask, mask, &spec.shape, element_bytes)?,
-            false => {
-                let retiled = masks::in_tiles(mask, tiles)?;
-                masks::upload(device, mask, &retiled, &spec.shape, element_bytes)?
-            }
-        });
+        let tiled = TiledRuns::of(mask, tiles)?;
+        let uploaded = Arc::new(masks::upload(device, mask, &tiled, &spec.shape, element_bytes)?);
         self.lock().masks.remember(key, &uploaded);
         Ok(Some(uploaded))
     }
 }
 
+/// What is not kept any more.
+type Unused = (Vec<Arc<PreparedCall>>, Vec<Arc<DeviceBuffer>>);
+
 impl Kept {
-    /// Forgets what belongs to mods and masks that were dropped, and what has not been used for longest.
-    fn sweep(&mut self) {
-        self.calls.retain(|_, call| call.owners.are_alive());
-        if self.calls.len() >= KEPT_CALLS {
-            let mut used: Vec<u64> = self.calls.values().map(|c| c.used.load(Ordering::Relaxed)).collect();
-            used.sort_unstable();
-            let oldest_kept = used[KEPT_CALLS / 4];
-            self.calls.retain(|_, call| call.used.load(Ordering::Relaxed) >= oldest_kept);
-        }
+    /// Takes out what belongs to mods and masks that were dropped, and what has not been used for longest.
+    fn sweep(&mut self) -> Unused {
+        let oldest_kept = match self.calls.len() >= KEPT_CALLS {
+            true => {
+                let mut used: Vec<u64> =
+                    self.calls.values().map(|call| call.used.load(Ordering::Relaxed)).collect();
+                used.sort_unstable();
+                used[KEPT_CALLS / 4]
+            }
+            false => 0,
+        };
+        let is_unused = |call: &PreparedCall| {
+            !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept
+        };
+        let calls = self.calls.extract_if(|_, call| is_unused(call)).map(|(_, call)| call).collect();
         self.masks.sweep();
-        self.copies.sweep();
+        (calls, self.copies.sweep())
     }
 }
 
