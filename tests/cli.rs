@@ -163,7 +163,7 @@ fn doctor_says_what_there_is() {
     assert!(number(&report["cpu"], "threads") >= 1.0);
     assert!(report["would_use"].is_string() && report["cache"].is_object(), "{report}");
     let text = stdout(&["doctor"]);
-    for part in ["CPU", "driver", "NVRTC", "cache"] {
+    for part in ["attention would run on", "CPU", "GPU", "NVRTC", "cache"] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
 }

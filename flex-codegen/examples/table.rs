@@ -8,10 +8,17 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let arch: Arch = args[1].parse().unwrap();
     let nvrtc = Nvrtc::get().unwrap();
-    let schedule = |q, kv, w, b| Schedule { template: Template::ForwardPortable, tile_q: q, tile_kv: kv, warps: w, blocks_per_sm: b };
+    let schedule = |q, kv, w, b| Schedule {
+        template: Template::ForwardPortable,
+        tile_q: q,
+        tile_kv: kv,
+        warps: w,
+        blocks_per_sm: b,
+    };
     let mut specs = Vec::new();
     for (dtype, d, q, kv, w, b) in [
-        (DType::BF16, 128, 128, 64, 4, 2),
+        (DType::BF16, 128, 128, 32, 4, 2),
+        (DType::BF16, 128, 64, 64, 4, 2),
         (DType::BF16, 64, 128, 64, 4, 2),
         (DType::BF16, 256, 128, 64, 8, 1),
         (DType::F32, 128, 64, 32, 4, 2),
@@ -23,7 +30,15 @@ fn main() {
                 specs.push((KernelSpec { mask: Some(common::expr(name)), guards, ..base.clone() }, name));
             }
             for (name, _) in common::SCORES {
-                specs.push((KernelSpec { mask: Some(common::expr("causal")), score: Some(common::expr(name)), guards, ..base.clone() }, name));
+                specs.push((
+                    KernelSpec {
+                        mask: Some(common::expr("causal")),
+                        score: Some(common::expr(name)),
+                        guards,
+                        ..base.clone()
+                    },
+                    name,
+                ));
             }
         }
     }

@@ -265,9 +265,8 @@ impl Kept {
             }
             false => 0,
         };
-        let is_unused = |call: &PreparedCall| {
-            !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept
-        };
+        let is_unused =
+            |call: &PreparedCall| !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept;
         let calls = self.calls.extract_if(|_, call| is_unused(call)).map(|(_, call)| call).collect();
         self.masks.sweep();
         (calls, self.copies.sweep())

@@ -5,6 +5,8 @@
 //! that are passed on as the interpreter passes them on.
 
 mod code;
+#[cfg(test)]
+mod differential;
 mod kept_keys;
 mod layout;
 mod mods;
@@ -49,8 +51,9 @@ impl Snippet {
         let mask = spec.mask.as_deref().map(simplify);
         let score = spec.score.as_deref().map(|expr| exponent(expr, spec)).transpose()?;
         let mut sites = Vec::new();
-        let mask_code =
-            mask.as_ref().map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
+        let mask_code = mask
+            .as_ref()
+            .map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
         let score_code = score.as_ref().map(|e| {
             let scale = Some(rewrite::scale_of(e));
             ModCode::new(ModKind::Score, e, spec.precision, score_guarding, scale, &mut sites)

@@ -122,7 +122,8 @@ impl<'a> Scope<'a> {
             [] => None,
             [only] => Some(only.clone()),
             [first, rest @ ..] => {
-                let chain = rest.iter().fold(first.clone(), |chain, next| format!("first_fault({chain}, {next})"));
+                let chain =
+                    rest.iter().fold(first.clone(), |chain, next| format!("first_fault({chain}, {next})"));
                 Some(self.fault_variable(id, &chain))
             }
         };
@@ -177,7 +178,8 @@ impl<'a> Scope<'a> {
     /// The faults of the operands, then the node's own.
     fn own_fault(&mut self, id: NodeId, own: &str) {
         let faults = self.operand_faults(id);
-        let chain = faults.iter().rev().fold(own.to_owned(), |rest, first| format!("first_fault({first}, {rest})"));
+        let chain =
+            faults.iter().rev().fold(own.to_owned(), |rest, first| format!("first_fault({first}, {rest})"));
         self.faults[id.index()] = Some(self.fault_variable(id, &chain));
     }
 

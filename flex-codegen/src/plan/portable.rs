@@ -97,3 +97,12 @@ pub(crate) fn check(spec: &KernelSpec) -> Result<(), CodegenError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn any_schedule() -> Schedule {
+        tiles(64, 32, 4, 1)
+    }
+}

@@ -71,11 +71,9 @@ fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, range: Range<usize>) {
         // Operands have smaller numbers than the result.
         let (before, rest) = machine.registers.split_at_mut(instr.dst as usize * stride);
         let dst = &mut rest[range.clone()];
-        let [a, b, c] = [instr.a, instr.b, instr.c].map(|operand| match operand {
-            Operand::Const(bits) => Source::Splat(bits),
-            Operand::Scalar(r) => Source::Splat(machine.scalars[r as usize]),
-            Operand::Lanes(r) => Source::Lanes(&before[r as usize * stride..][range.clone()]),
-        });
+        let a = source(instr.a, before, stride, &range, machine.scalars);
+        let b = source(instr.b, before, stride, &range, machine.scalars);
+        let c = source(instr.c, before, stride, &range, machine.scalars);
         match instr.op {
             Op::Unary(op, ty) => unary::<A>(op, ty, dst, a, machine.exact),
             Op::Binary(op, ty) => binary(op, ty, dst, a, b),
@@ -92,14 +90,27 @@ fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, range: Range<usize>) {
 }
 
 #[inline(always)]
+fn source<'a>(
+    operand: Operand,
+    lanes: &'a [u32],
+    stride: usize,
+    range: &Range<usize>,
+    scalars: &[u32],
+) -> Source<'a> {
+    match operand {
+        Operand::Const(bits) => Source::Splat(bits),
+        Operand::Scalar(r) => Source::Splat(scalars[r as usize]),
+        Operand::Lanes(r) => Source::Lanes(&lanes[r as usize * stride..][range.start..range.end]),
+    }
+}
+
+#[inline(always)]
 fn map(dst: &mut [u32], a: Source, f: impl Fn(u32) -> u32) {
     match a {
         Source::Splat(a) => dst.fill(f(a)),
         Source::Lanes(a) => {
-            for (d, a) in dst.as_chunks_mut::<GROUP>().0.iter_mut().zip(a.as_chunks::<GROUP>().0) {
-                for i in 0..GROUP {
-                    d[i] = f(a[i]);
-                }
+            for (d, &a) in dst.iter_mut().zip(a) {
+                *d = f(a);
             }
         }
     }
@@ -116,11 +127,8 @@ fn zip(dst: &mut [u32], a: Source, b: Source, f: impl Fn(u32, u32) -> u32) {
         (Source::Splat(a), b) => map(dst, b, |b| f(a, b)),
         (a, Source::Splat(b)) => map(dst, a, |a| f(a, b)),
         (Source::Lanes(a), Source::Lanes(b)) => {
-            let sources = a.as_chunks::<GROUP>().0.iter().zip(b.as_chunks::<GROUP>().0);
-            for (d, (a, b)) in dst.as_chunks_mut::<GROUP>().0.iter_mut().zip(sources) {
-                for i in 0..GROUP {
-                    d[i] = f(a[i], b[i]);
-                }
+            for (d, (&a, &b)) in dst.iter_mut().zip(a.iter().zip(b)) {
+                *d = f(a, b);
             }
         }
     }
@@ -142,18 +150,13 @@ fn select(dst: &mut [u32], condition: Source, accept: Source, reject: Source) {
         Source::Lanes(lanes) => lanes,
         Source::Splat(holds) => return map(dst, if holds != 0 { accept } else { reject }, |x| x),
     };
-    let condition = Source::Lanes(condition);
     match (accept, reject) {
-        (Source::Splat(a), r) => zip(dst, condition, r, |c, r| if c != 0 { a } else { r }),
-        (a, Source::Splat(r)) => zip(dst, condition, a, |c, a| if c != 0 { a } else { r }),
-        (Source::Lanes(_), Source::Lanes(r)) => {
-            map(dst, accept, |x| x);
-            let Source::Lanes(condition) = condition else { return };
-            let sources = condition.as_chunks::<GROUP>().0.iter().zip(r.as_chunks::<GROUP>().0);
-            for (d, (c, r)) in dst.as_chunks_mut::<GROUP>().0.iter_mut().zip(sources) {
-                for i in 0..GROUP {
-                    d[i] = if c[i] != 0 { d[i] } else { r[i] };
-                }
+        (Source::Splat(a), r) => zip(dst, Source::Lanes(condition), r, |c, r| if c != 0 { a } else { r }),
+        (a, Source::Splat(r)) => zip(dst, Source::Lanes(condition), a, |c, a| if c != 0 { a } else { r }),
+        (Source::Lanes(accept), Source::Lanes(reject)) => {
+            let sources = accept.iter().zip(reject);
+            for (d, (&c, (&a, &r))) in dst.iter_mut().zip(condition.iter().zip(sources)) {
+                *d = if c != 0 { a } else { r };
             }
         }
     }
