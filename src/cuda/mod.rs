@@ -22,6 +22,7 @@ mod attention;
 mod calls;
 mod captures;
 mod compiler;
+mod counters;
 mod device;
 mod driver;
 mod error;
@@ -34,6 +35,7 @@ mod proof;
 mod stream;
 mod tensor;
 mod tiling;
+mod tma;
 pub mod timing;
 
 pub use attention::CudaOptions;
