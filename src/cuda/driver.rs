@@ -146,7 +146,7 @@ driver_functions! {
     pool_free = "cuMemFreeAsync"(ptr: DevicePtr, stream: Handle);
     copy_to_device = "cuMemcpyHtoDAsync_v2"(to: DevicePtr, from: *const c_void, bytes: usize, stream: Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePtr, bytes: usize, stream: Handle);
-    fill = "cuMemsetD8Async"(ptr: DevicePtr, value: u8, bytes: usize, stream: Handle);
+    fill = "cuMemsetD8Async"(ptr: DevicePtr, byte: u8, bytes: usize, stream: Handle);
 
     stream_create = "cuStreamCreate"(stream: *mut Handle, flags: c_uint);
     stream_destroy = "cuStreamDestroy_v2"(stream: Handle);
@@ -165,6 +165,7 @@ driver_functions! {
     module_function = "cuModuleGetFunction"(function: *mut Handle, module: Handle, name: *const c_char);
     function_set_attribute = "cuFuncSetAttribute"(function: Handle, attribute: c_int, value: c_int);
     launch = "cuLaunchKernelEx"(config: *const LaunchConfig, function: Handle, params: *mut *mut c_void, extra: *mut *mut c_void);
+    encode_tensor_map = "cuTensorMapEncodeTiled"(map: *mut c_void, dtype: c_uint, rank: u32, address: *mut c_void, dims: *const u64, byte_strides: *const u64, box_dims: *const u32, element_strides: *const u32, interleave: c_uint, swizzle: c_uint, l2_promotion: c_uint, out_of_bounds_fill: c_uint);
 }
 
 impl Driver {

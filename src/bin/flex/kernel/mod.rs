@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
 use flex_codegen::bundle::Bundle;
-use flex_codegen::plan::{Force, Request, plan};
+use flex_codegen::plan::{Force, ModLoad, Request, plan};
 use flex_codegen::{Arch, CompiledKernel, Compiler, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::Shape;
 use serde::Serialize;
@@ -182,6 +182,10 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape: Shape::new(shape, shape, value)?,
                 vector_access: aligned(shape[3]) && aligned(value[3]),
+                mods: ModLoad::of(
+                    mods.mask.as_ref().map(|mask| &**mask.bound().expr()),
+                    mods.score.as_ref().map(|score| &**score.bound().expr()),
+                ),
                 force: Force::default(),
             };
             let chosen = plan(&request)?;
