@@ -67,16 +67,17 @@ impl Job<'_> {
         let blocks = item.queries.len().div_ceil(block_rows);
         let rows = item.heads.len() * blocks * block_rows;
         let columns = value_dim.next_multiple_of(self.kernels.panel);
+        let units = self.kernels.packing.units(head_dim);
         let (mask_registers, score_registers) =
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
         let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa, registers);
         let mut pass = Pass {
             job: self,
             block_rows,
-            head_dim,
+            units,
             columns,
             factor: self.factors().1,
-            tile: workspace.tile(self.kernels, rows, block_rows, head_dim, columns),
+            tile: workspace.tile(self.kernels, rows, block_rows, units, columns),
             mask: self.mask.as_ref().map(|program| evaluator(program, mask_registers)),
             score: self.score.as_ref().map(|program| evaluator(program, score_registers)),
         };
@@ -111,7 +112,8 @@ impl Job<'_> {
 struct Pass<'w, 'p> {
     job: &'p Job<'p>,
     block_rows: usize,
-    head_dim: usize,
+    /// Packed units of a row of query or key.
+    units: usize,
     /// Columns of an output row in memory.
     columns: usize,
     factor: f32,
@@ -142,8 +144,8 @@ impl Pass<'_, '_> {
         for i in 0..blocks {
             let (head, queries) = block_of(i);
             let head = Head::new(&problem.query, item.batch, head);
-            let to = &mut self.tile.query[i * self.block_rows * self.head_dim..];
-            let to = &mut to[..self.block_rows * self.head_dim];
+            let to = &mut self.tile.query[i * self.block_rows * self.units..];
+            let to = &mut to[..self.block_rows * self.units];
             pack::query(kernels, &head, queries, job.factors().0, to);
         }
         self.tile.out.fill(0.0);
@@ -186,9 +188,9 @@ impl Pass<'_, '_> {
     fn full(&mut self, block: &Block) -> Result<(), ModFault> {
         let kernels = self.job.kernels;
         let len = block.keys.len();
-        let query = &self.tile.query[block.row * self.head_dim..][..self.block_rows * self.head_dim];
+        let query = &self.tile.query[block.row * self.units..][..self.block_rows * self.units];
         let scores = &mut *self.tile.scores;
-        kernels.scores(query, self.tile.key, self.head_dim, 0..len.div_ceil(kernels.panel), scores);
+        kernels.scores(query, self.tile.key, self.units, 0..len.div_ceil(kernels.panel), scores);
         if let Some(score) = &mut self.score {
             score.tile(block.batch, block.head, block.keys.start, len);
             let scale = self.job.problem.effective_scale();
@@ -325,10 +327,10 @@ impl Pass<'_, '_> {
         keep: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ModFault> {
         let kernels = self.job.kernels;
-        let query = &self.tile.query[(block.row + first) * self.head_dim..][..kernels.strip * self.head_dim];
+        let query = &self.tile.query[(block.row + first) * self.units..][..kernels.strip * self.units];
         let scores = &mut self.tile.scores[first * TILE_KEYS..(first + kernels.strip) * TILE_KEYS];
         let panels = kept.start / kernels.panel..kept.end.div_ceil(kernels.panel);
-        kernels.scores(query, self.tile.key, self.head_dim, panels, scores);
+        kernels.scores(query, self.tile.key, self.units, panels, scores);
         let Some(score) = &mut self.score else { return Ok(()) };
         let scale = self.job.problem.effective_scale();
         let keep = |row, lane| keep(row, kept.start + lane);

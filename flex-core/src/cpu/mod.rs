@@ -70,7 +70,7 @@ pub fn attention(
         problem,
         shape,
         isa: isa.set(),
-        kernels: Kernels::new(isa),
+        kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
         // A block mask proves that its mask does not fault.
         mask: problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound())),
