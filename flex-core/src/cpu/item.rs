@@ -35,8 +35,11 @@ pub(super) struct Item {
     /// Query heads of this key/value head.
     pub(super) heads: Range<usize>,
     pub(super) queries: Range<usize>,
+    pub(super) keys: Range<usize>,
     /// In proportion to the work.
     pub(super) cost: u64,
+    /// The first row of the partial results, where the keys of a row are split among items.
+    pub(super) partial: Option<usize>,
 }
 
 impl Job<'_> {
@@ -90,14 +93,22 @@ impl Job<'_> {
         if result.is_ok() {
             for i in 0..item.heads.len() * blocks {
                 let (head, queries) = block_of(i);
-                let first = (item.batch * heads + head) * q_len;
-                // SAFETY: the (batch, head, query) triples of different items are different.
-                let mut rows = unsafe { output.rows(first + queries.start..first + queries.end) };
+                let first = match item.partial {
+                    None => (item.batch * heads + head) * q_len + queries.start,
+                    Some(first) => first + (head - item.heads.start) * q_len + queries.start,
+                };
+                // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are
+                // different.
+                let mut rows = unsafe { output.rows(first..first + queries.len()) };
                 for r in 0..queries.len() {
                     let row = i * block_rows + r;
                     let weighted = &pass.tile.out[row * columns..][..columns];
                     let sum = pass.tile.sums[row * SUM_LANES..][..SUM_LANES].iter().sum();
-                    rows.write(r, value_dim, RowResult { weighted, sum, max: pass.tile.max[row] });
+                    let result = RowResult { weighted, sum, max: pass.tile.max[row] };
+                    match item.partial {
+                        None => rows.write(r, value_dim, result),
+                        Some(_) => rows.write_partial(r, value_dim, result),
+                    }
                 }
             }
         }
@@ -158,8 +169,8 @@ impl Pass<'_, '_> {
             let heads = item.heads.clone();
             heads.filter_map(|h| job.tiles.next_key(item.batch, h, &item.queries, from)).min()
         };
-        let mut from = 0;
-        while let Some(key) = next(from) {
+        let mut from = item.keys.start;
+        while let Some(key) = next(from).filter(|key| *key < item.keys.end) {
             let keys = tile_of(key, job.shape.kv_len);
             from = keys.end;
             let mut packed = false;

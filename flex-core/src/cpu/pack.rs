@@ -58,6 +58,19 @@ impl<'a> Head<'a> {
     }
 }
 
+impl Head<'_> {
+    /// A row of bf16 elements that lie side by side.
+    fn bf16_row(&self, row: usize) -> Option<&[u16]> {
+        let start = self.start + row * self.row_stride;
+        match self.elements {
+            Elements::BF16(data) if self.column_stride == 1 => {
+                Some(bytemuck::must_cast_slice(&data[start..start + self.columns]))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Where a row's elements become units: f32 as they are, bf16 in pairs, with zeros at the end.
 fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f32] {
     if kernels.packing == Packing::F32 {
@@ -118,7 +131,16 @@ pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [
         let buffers = wide.iter_mut().zip(&mut packed);
         let present = rows.start + first..rows.end.min(rows.start + first + 8);
         for ((source, (wide, packed)), row) in sources.iter_mut().zip(buffers).zip(present) {
-            *source = units(kernels, head.row(row, wide), packed);
+            *source = match head.bf16_row(row) {
+                Some(elements) if kernels.packing != Packing::F32 => {
+                    let packed = &mut packed[..units_each];
+                    packed[elements.len() / 2..].fill(0.0);
+                    let bytes: &mut [u16] = bytemuck::must_cast_slice_mut(packed);
+                    bytes[..elements.len()].copy_from_slice(elements);
+                    packed
+                }
+                _ => units(kernels, head.row(row, wide), packed),
+            };
         }
         kernels.transpose(sources, &mut to[first / panel * panel * units_each + first % panel..]);
     }
@@ -131,7 +153,19 @@ pub(super) fn value(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut
     let (mut even, mut odd): (RowBuffer, RowBuffer) = ([0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM]);
     let zeros: RowBuffer = [0.0; MAX_HEAD_DIM];
     let depth = if kernels.packing == Packing::F32 { 1 } else { 2 };
-    for unit in 0..kernels.packing.units(rows.len()) {
+    let whole_pairs = if depth == 2 && head.bf16_row(rows.start).is_some() { rows.len() / 2 } else { 0 };
+    for unit in 0..whole_pairs {
+        let row = rows.start + 2 * unit;
+        let (Some(even), Some(odd)) = (head.bf16_row(row), head.bf16_row(row + 1)) else { break };
+        for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
+            let to = &mut to[(p * units_each + unit) * panel..][..panel];
+            for (x, (&even, &odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
+                *x = f32::from_bits(u32::from(even) | u32::from(odd) << 16);
+            }
+            to[even.len()..].fill(0.0);
+        }
+    }
+    for unit in whole_pairs..kernels.packing.units(rows.len()) {
         let row = |i: usize, buffer| {
             let row = rows.start + unit * depth + i;
             if row < rows.end { head.row(row, buffer) } else { &zeros[..head.columns] }
