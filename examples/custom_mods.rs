@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example custom_mods`
 
-use flex_attention::prelude::*;
+use flex_attention::{mask_mod, prelude::*, score_mod};
 
 /// Chat turns: a token sees its own turn, and everything that is pinned (a system prompt), but nothing later.
 #[mask_mod]
@@ -41,7 +41,7 @@ fn main() -> Result<(), flex_attention::Error> {
     let score_mod = log_distance::bind(&rates)?.then(&capped);
 
     let extent = Extent { batch, heads, q_len: len, kv_len: len };
-    let block_mask = BlockMask::builder(&mask, extent).block_size(16).build()?;
+    let block_mask = BlockMask::builder(&mask).block_size(16).build(extent)?;
     println!("{} in tiles of 16×16:\n{block_mask}", mask.name());
 
     let shape = [batch, heads, len, head_dim];
@@ -53,7 +53,7 @@ fn main() -> Result<(), flex_attention::Error> {
         .score_mod(&score_mod)
         .block_mask(&block_mask)
         .run_with(Aux::LSE)?;
-    let lse = output.lse.map(|lse| lse.to_f32_vec()).unwrap_or_default();
+    let lse = output.lse.map(|lse| lse.to_f32_vec()).transpose()?.unwrap_or_default();
     println!("out {:?}; lse of the first head: {:.3?} …", output.out.shape(), &lse[..4]);
     Ok(())
 }

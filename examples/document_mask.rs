@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seq_lens = sweep("SEQ_LEN", "2048")?;
 
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header([
         "seq_len", "doc span", "tile", "skipped", "full", "partial", "mask ms", "ms", "vs dense",
     ]);
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mask = document_causal::bind(documents(seq_len, doc_span))?;
             for &block_size in &block_sizes {
                 let extent = Extent { batch: 1, heads: 1, q_len: seq_len, kv_len: seq_len };
-                let build = || BlockMask::builder(&mask, extent).block_size(block_size).build();
+                let build = || BlockMask::builder(&mask).block_size(block_size).build(extent);
                 let block_mask = build()?;
                 let build_ms = fastest_ms(|| build().map(drop))?;
                 let ms = fastest_ms(|| {
@@ -54,8 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     doc_span.to_string(),
                     block_size.to_string(),
                     format!("{:.1} %", block_mask.sparsity()),
-                    block_mask.full_tiles().to_string(),
-                    block_mask.partial_tiles().to_string(),
+                    block_mask.tiles_full().to_string(),
+                    block_mask.tiles_partial().to_string(),
                     format!("{build_ms:.3}"),
                     format!("{ms:.2}"),
                     format!("{:.1}x", dense_ms / ms),

@@ -30,14 +30,14 @@ fn main() -> Result<(), flex_attention::Error> {
         let kv_head = head / (heads / kv_heads);
         let [q, k, v] = [query.narrow(1, head, 1)?, key.narrow(1, kv_head, 1)?, value.narrow(1, kv_head, 1)?];
         let single = flex_attention(&q, &k, &v).block_mask(&block_mask).run()?;
-        assert_eq!(single.to_f32_vec(), grouped.narrow(1, head, 1)?.to_f32_vec());
+        assert_eq!(single.to_f32_vec()?, grouped.narrow(1, head, 1)?.to_f32_vec()?);
     }
     println!("equal to {heads} single heads, bit by bit");
 
     // Keys and values of batch 1 serve every sequence without being copied.
     let (shared_key, shared_value) = (key.narrow(0, 0, 1)?, value.narrow(0, 0, 1)?);
     let shared = flex_attention(&query, &shared_key, &shared_value).block_mask(&block_mask).run()?;
-    assert_eq!(shared.narrow(0, 0, 1)?.to_f32_vec(), grouped.narrow(0, 0, 1)?.to_f32_vec());
+    assert_eq!(shared.narrow(0, 0, 1)?.to_f32_vec()?, grouped.narrow(0, 0, 1)?.to_f32_vec()?);
     println!("key and value of one sequence shared by {batch}: {:?}", shared.shape());
 
     // Decoding: one new query at the end of the sequence sees all keys. The offset is a run-time value.
@@ -45,9 +45,9 @@ fn main() -> Result<(), flex_attention::Error> {
     let decode = Extent { batch: 1, heads: 1, q_len: 1, kv_len: len };
     let decode_mask = create_block_mask(&causal::bind()?.shift_q(len as i32 - 1), decode)?;
     let token = flex_attention(&last, &key, &value).block_mask(&decode_mask).run()?;
-    let expected = grouped.narrow(2, len - 1, 1)?.to_f32_vec();
+    let expected = grouped.narrow(2, len - 1, 1)?.to_f32_vec()?;
     let difference =
-        token.to_f32_vec().iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        token.to_f32_vec()?.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
     println!("the last token alone differs by {difference:.1e}");
     Ok(())
 }

@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let [batch, heads, len, head_dim] = query.shape();
     let extent = Extent { batch, heads, q_len: len, kv_len: len };
-    let block_mask = BlockMask::builder(&document::bind(&doc)?, extent).block_size(16).build()?;
+    let block_mask = BlockMask::builder(&document::bind(&doc)?).block_size(16).build(extent)?;
     println!("{} tokens, {heads} heads of {head_dim}; {:.1} % skipped", len, block_mask.sparsity());
 
     for dtype in [DType::F32, DType::BF16, DType::F16] {
-        let [q, k, v] = [&query, &key, &value].map(|tensor| tensor.to_dtype(dtype));
+        let (q, k, v) = (query.to_dtype(dtype)?, key.to_dtype(dtype)?, value.to_dtype(dtype)?);
         let out = flex_attention(&q, &k, &v).block_mask(&block_mask).run()?;
-        println!("{:>4}: relative error {:.1e}", dtype.name(), relative_error(&out.to_f32_vec(), &golden));
+        println!("{:>4}: relative error {:.1e}", dtype.name(), relative_error(&out.to_f32_vec()?, &golden));
     }
     Ok(())
 }

@@ -27,8 +27,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (dense, dense_ms) = timed(|| flex_attention(&query, &key, &value).mask_mod(&mask).run())?;
     let (block, block_ms) = timed(|| flex_attention(&query, &key, &value).block_mask(&block_mask).run())?;
-    let difference =
-        dense.to_f32_vec().iter().zip(block.to_f32_vec()).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    let difference = dense
+        .to_f32_vec()?
+        .iter()
+        .zip(block.to_f32_vec()?)
+        .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
 
     println!(
         "{seq_len} tokens, a window of {window}: {:.1} % of the tiles are skipped",

@@ -2,8 +2,8 @@
 //! wrong, what was expected and what to do.
 
 use flex_attention::Error;
-use flex_attention::prelude::*;
 use flex_attention::tensor::TensorError;
+use flex_attention::{mask_mod, prelude::*, score_mod};
 use flex_core::attention::{AttentionError, Elements, TensorRef};
 use flex_core::capture::ViewError;
 use flex_core::mask::{ExtentError, MaskError};
@@ -141,7 +141,7 @@ fn query_heads_are_a_multiple_of_key_heads() {
 #[test]
 fn dtypes_agree() {
     let x = tensor([1, 1, 4, 8]);
-    let half = x.to_dtype(DType::BF16);
+    let half = x.to_dtype(DType::BF16).unwrap();
     for (key, value, expected) in [(&half, &x, "key"), (&x, &half, "value")] {
         match attention_error(flex_attention(&x, key, value).run()) {
             AttentionError::DTypeMismatch { tensor, .. } => assert_eq!(tensor, expected),
@@ -193,7 +193,7 @@ fn sizes_of_zero_are_errors() {
             other => panic!("{other:?}"),
         }
     }
-    let no_tiles = BlockMask::builder(&causal, square(4)).block_size((0, 16)).build();
+    let no_tiles = BlockMask::builder(&causal).block_size((0, 16)).build(square(4));
     assert!(matches!(no_tiles, Err(MaskError::Extent(ExtentError::Zero { .. }))));
 }
 

@@ -146,8 +146,7 @@ driver_functions! {
     pool_free = "cuMemFreeAsync"(ptr: DevicePtr, stream: Handle);
     copy_to_device = "cuMemcpyHtoDAsync_v2"(to: DevicePtr, from: *const c_void, bytes: usize, stream: Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePtr, bytes: usize, stream: Handle);
-    copy_on_device = "cuMemcpyDtoDAsync_v2"(to: DevicePtr, from: DevicePtr, bytes: usize, stream: Handle);
-    fill = "cuMemsetD8Async"(ptr: DevicePtr, value: u8, bytes: usize, stream: Handle);
+    fill = "cuMemsetD8Async"(ptr: DevicePtr, byte: u8, bytes: usize, stream: Handle);
 
     stream_create = "cuStreamCreate"(stream: *mut Handle, flags: c_uint);
     stream_destroy = "cuStreamDestroy_v2"(stream: Handle);
@@ -163,10 +162,8 @@ driver_functions! {
     event_destroy = "cuEventDestroy_v2"(event: Handle);
 
     module_load = "cuModuleLoadData"(module: *mut Handle, image: *const c_void);
-    module_unload = "cuModuleUnload"(module: Handle);
     module_function = "cuModuleGetFunction"(function: *mut Handle, module: Handle, name: *const c_char);
     function_set_attribute = "cuFuncSetAttribute"(function: Handle, attribute: c_int, value: c_int);
-    max_active_blocks = "cuOccupancyMaxActiveBlocksPerMultiprocessor"(blocks: *mut c_int, function: Handle, threads: c_int, dynamic_smem_bytes: usize);
     launch = "cuLaunchKernelEx"(config: *const LaunchConfig, function: Handle, params: *mut *mut c_void, extra: *mut *mut c_void);
     encode_tensor_map = "cuTensorMapEncodeTiled"(map: *mut c_void, dtype: c_uint, rank: u32, address: *mut c_void, dims: *const u64, byte_strides: *const u64, box_dims: *const u32, element_strides: *const u32, interleave: c_uint, swizzle: c_uint, l2_promotion: c_uint, out_of_bounds_fill: c_uint);
 }
@@ -219,16 +216,16 @@ impl Driver {
 
     /// The driver's error in our terms.
     fn failure(&self, call: &'static str, code: c_uint) -> CudaError {
-        let text = |function: unsafe extern "system" fn(c_uint, *mut *const c_char) -> c_uint| {
-            let mut text = std::ptr::null();
-            // SAFETY: the driver writes a pointer to a static string, or leaves null for a code it does not know.
-            unsafe {
-                function(code, &mut text);
-                (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-            }
+        let text = |written: Result<(), CudaError>, text: *const c_char| {
+            // SAFETY: the driver wrote a pointer to a static string.
+            written.is_ok().then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
         };
-        let name = text(self.error_name).unwrap_or_else(|| "unknown error".into());
-        let text = text(self.error_string).map_or(name.clone(), |text| format!("{name}: {text}"));
+        let (mut name, mut string) = (std::ptr::null(), std::ptr::null());
+        // SAFETY: both are valid places to write. A code that the driver does not know is an error that it does know.
+        let (named, described) =
+            unsafe { (self.error_name(code, &mut name), self.error_string(code, &mut string)) };
+        let name = text(named, name).unwrap_or_else(|| format!("unknown error {code}"));
+        let text = text(described, string).map_or(name.clone(), |string| format!("{name}: {string}"));
         CudaError::Driver { call, code, text }
     }
 }
@@ -242,7 +239,7 @@ fn open() -> Result<Library, CudaError> {
     let mut reason = String::new();
     for name in NAMES {
         // SAFETY: loading the driver runs its initialisers, which are made for that.
-        match unsafe { Library::new(name) } {
+        match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
             Err(error) if reason.is_empty() => reason = error.to_string(),
             Err(_) => {}

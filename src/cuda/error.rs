@@ -2,6 +2,7 @@
 
 use flex_codegen::plan::PlanError;
 use flex_codegen::{CodegenError, SlotError};
+use flex_core::mask::BlockSize;
 
 /// Why the GPU could not be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -121,6 +122,17 @@ pub enum CudaError {
     TooManyTiles {
         /// The number of tiles.
         items: usize,
+    },
+    /// Tiles that a user gave cannot be cut into those of the kernel.
+    #[error(
+        "the block mask was made of given tiles of {}×{}, which are not whole numbers of the kernel's {}×{}: give tiles of 128×128, \
+         or build the mask from its mod", block.q, block.kv, tiles.q, tiles.kv
+    )]
+    GivenTiles {
+        /// The user's tiles.
+        block: BlockSize,
+        /// The kernel's.
+        tiles: BlockSize,
     },
     /// A call whose mods may fault cannot be checked inside a captured graph.
     #[error(

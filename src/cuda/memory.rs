@@ -77,7 +77,7 @@ impl DeviceBuffer {
     }
 
     /// The size in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 

@@ -14,6 +14,8 @@ struct Mods {
     static constexpr bool kKeptKeysAreInterval = false;
     // score() is qk * scale * log2(e) and need not be called.
     static constexpr bool kHasScore = false;
+    // score() is key_line().x * kv + key_line().y + qk, so a kernel may spread it over the tile instead of calling score().
+    static constexpr bool kScoreIsLineInKey = false;
     // Some operation may fault: score() and mask() look at `live` and may write problem.fault.
     static constexpr bool kCanFault = false;
 
@@ -31,10 +33,15 @@ struct Mods {
     static __device__ bool mask(const Problem&, const Captures&, const Row&, const Column&, int b, int h, int q, int kv, bool live) {
         return true;
     }
-    // log2(e) * score_mod(qk * scale), from the raw dot product. `live`: kept by the mask and inside the tensors.
+    // score() times this is log2(e) * score_mod(qk * scale); above 0. A factor common to all scores belongs here rather than
+    // into score(): the exponential multiplies for free. A literal 1 costs nothing either. Only asked for if kHasScore.
+    static __device__ float exponent_scale(const Problem&, const Captures&) { return 1.0f; }
+    // log2(e) / exponent_scale * score_mod(qk * scale), from the raw dot product. `live`: kept by the mask and inside the tensors.
     static __device__ float score(const Problem& p, const Captures&, const Row&, const Column&, float qk, int b, int h, int q, int kv, bool live) {
         return qk * (p.scale * 1.44269504088896340736f);
     }
+    // The slope and offset of a score that is a line in kv. Such mods have score() as well, for kernels that know no better.
+    static __device__ float2 key_line(const Problem&, const Captures&, const Row&, int b, int h, int q) { return {0.0f, 0.0f}; }
 };
 
 }  // namespace flex

@@ -3,6 +3,17 @@
 
 namespace flex {
 
+// A query or key index as the mods see it. Kernels that know the offset inside a tile at compile time build `real` from the
+// float of the tile's origin, which costs less than a conversion. Mods that want it take `Index kv`; others take `int kv`.
+struct Index {
+    int value;
+    float real;  // static_cast<float>(value), exact below 2^24
+
+    __device__ Index(int value) : value(value), real(static_cast<float>(value)) {}
+    __device__ Index(int value, float real) : value(value), real(real) {}
+    __device__ operator int() const { return value; }
+};
+
 // Element strides; the head dim has stride 1. A broadcast dimension has stride 0.
 struct Strides {
     long long batch, head, row;
@@ -10,11 +21,13 @@ struct Strides {
 
 // One stretch of neighbouring key/value tiles that are all full or all partial.
 struct Run {
-    unsigned first_tile;
-    unsigned length_and_full;  // bit 31: the tiles are full, so the mask is not evaluated
+    static constexpr unsigned kFull = 1u << 31;
 
-    __device__ unsigned length() const { return length_and_full & 0x7fffffffu; }
-    __device__ bool full() const { return length_and_full >> 31; }
+    unsigned first_tile;
+    unsigned length_and_full;  // kFull: the mask is not evaluated here; the length is at least 1
+
+    __device__ unsigned length() const { return length_and_full & ~kFull; }
+    __device__ bool full() const { return length_and_full & kFull; }
 };
 
 // Runs of a (batch, head, q tile), in the kernel's own tile sizes: runs[row_offsets[i] .. row_offsets[i + 1]] with
@@ -45,7 +58,7 @@ struct Problem {
     float scale;
     BlockMask block_mask;
     // Persistent kernels: work items in the order in which to start them, item = (batch * heads + head) * q_tiles + q_tile;
-    // null: in order. `next_work` is a counter that the launch finds at zero.
+    // null: in order. `next_work` is a counter that the launch finds at zero and leaves at zero.
     const unsigned* work_order;
     unsigned* next_work;
     Fault* fault;

@@ -57,6 +57,10 @@ __device__ __forceinline__ void store_shared(unsigned shared, unsigned word) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(shared), "r"(word) : "memory");
 }
 
+__device__ __forceinline__ void store_shared_4(unsigned shared, const unsigned (&w)[4]) {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
+}
+
 __device__ __forceinline__ void store_shared_2(unsigned shared, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared), "f"(x), "f"(y) : "memory");
 }
@@ -100,6 +104,13 @@ __device__ __forceinline__ unsigned pack_f16(float low, float high) {
     unsigned r;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
     return r;
+}
+
+// The same value, as far as the compiler can tell a new one: what is computed from it is computed again where it is used
+// rather than kept in registers.
+__device__ __forceinline__ int recompute_from(int x) {
+    asm volatile("" : "+r"(x));
+    return x;
 }
 
 // 2^x within 2 ulp; subnormal results are 0.

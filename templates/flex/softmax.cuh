@@ -47,34 +47,35 @@ struct Softmax {
                 for (int n = 1; n < kTileKv / 8; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
                 x = fmaxf(largest[m][i], row_max(x));
                 // A row that has kept nothing yet: any finite offset gives weights of 2^-inf = 0.
-                offset[m][i] = x == minus_infinity() ? 0.0f : -x * factor;
-                shrink[m][i] = ptx::exp2(fmaf(largest[m][i], factor, offset[m][i]));
+                offset[m][i] = x == minus_infinity() ? 0.0f : -__fmul_rn(x, factor);
+                // From the offsets as rounded, so that old and new weights are to one scale; 2^0 where nothing has grown.
+                shrink[m][i] = ptx::exp2(offset[m][i] + __fmul_rn(largest[m][i], factor));
                 grown |= x > largest[m][i];
                 largest[m][i] = x;
             }
+        if (__any_sync(~0u, grown)) {
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m) {
+#pragma unroll
+                for (int n = 0; n < kColumns / 8; ++n)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) out[m][n][e] *= shrink[m][e / 2];
+                sum[m][0] *= shrink[m][0];
+                sum[m][1] *= shrink[m][1];
+            }
+        }
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float total = 0.0f;
+            for (int i = 0; i < 2; ++i)
 #pragma unroll
                 for (int n = 0; n < kTileKv / 8; ++n)
 #pragma unroll
                     for (int j = 0; j < 2; ++j) {
                         float& x = s[m][n][2 * i + j];
                         x = ptx::exp2(fmaf(x, factor, offset[m][i]));
-                        total += x;
+                        sum[m][i] += x;
                     }
-                sum[m][i] = grown ? fmaf(sum[m][i], shrink[m][i], total) : sum[m][i] + total;
-            }
-        if (__any_sync(~0u, grown)) {
-#pragma unroll
-            for (int m = 0; m < kFragments; ++m)
-#pragma unroll
-                for (int n = 0; n < kColumns / 8; ++n)
-#pragma unroll
-                    for (int e = 0; e < 4; ++e) out[m][n][e] *= shrink[m][e / 2];
-        }
     }
 };
 

@@ -30,36 +30,57 @@ struct Matrix {
     __device__ __forceinline__ Element* row(int i) const { return data + i * row_stride; }
 };
 
+// Copies 16 bytes from `source` to shared memory, zeros for what is not there. `readable`: some address to name where
+// nothing is read.
+template <class Element, int kColumns, bool kVectorAccess>
+__device__ __forceinline__ void copy_chunk(unsigned target, const Element* source, const Element* readable, bool row_is_there, int column) {
+    constexpr int kChunkElements = 16 / sizeof(Element);
+    if constexpr (kVectorAccess) {
+        const bool valid = row_is_there && (kColumns % RowLayout<Element, kColumns>::kStep == 0 || column < kColumns);
+        ptx::cp_async_16(target, valid ? source : readable, valid);
+    } else {
+        unsigned words[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int e = 0; e < kChunkElements; ++e) {
+            if (row_is_there && column + e < kColumns) {
+                if constexpr (sizeof(Element) == 2) {
+                    words[e / 2] |= unsigned(reinterpret_cast<const unsigned short*>(source)[e]) << (e % 2 * 16);
+                } else {
+                    words[e] = reinterpret_cast<const unsigned*>(source)[e];
+                }
+            }
+        }
+        ptx::store_shared_4(target, words);
+    }
+}
+
 // Copies rows [first, first + kRows) of a matrix with `rows` rows to shared memory; rows and columns that are not there
 // become zeros. The copies of vector access run on after the call: commit, wait and synchronise before reading.
 template <class Element, int kColumns, int kRows, int kThreads, bool kVectorAccess>
 __device__ __forceinline__ void load_rows(unsigned shared, int shared_row_bytes, const Matrix<Element>& matrix, int first, int rows) {
     using Layout = RowLayout<Element, kColumns>;
     constexpr int kTotal = kRows * Layout::kChunks;
+    // Where it divides evenly, a thread keeps to one column of chunks and steps down by as many rows each time.
+    constexpr bool kKeepsColumn = kThreads % Layout::kChunks == 0;
+    constexpr int kRowStep = kThreads / Layout::kChunks;
+    int row = int(threadIdx.x) / Layout::kChunks, column = int(threadIdx.x) % Layout::kChunks * Layout::kChunkElements;
+    unsigned target = shared + row * shared_row_bytes + column * int(sizeof(Element));
+    const Element* source = matrix.row(first + row) + column;
 #pragma unroll
     for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; ++i) {
-        const int chunk = i * kThreads + int(threadIdx.x);
-        if (kTotal % kThreads != 0 && chunk >= kTotal) break;
-        const int row = chunk / Layout::kChunks, column = chunk % Layout::kChunks * Layout::kChunkElements;
-        const unsigned target = shared + row * shared_row_bytes + column * int(sizeof(Element));
-        const bool row_is_there = first + row < rows;
-        const Element* source = matrix.row(row_is_there ? first + row : rows - 1) + column;
-        if constexpr (kVectorAccess) {
-            const bool valid = row_is_there && (Layout::kPadded == kColumns || column < kColumns);
-            ptx::cp_async_16(target, valid ? source : matrix.data, valid);
-        } else {
-            unsigned words[4] = {0, 0, 0, 0};
-#pragma unroll
-            for (int e = 0; e < Layout::kChunkElements; ++e) {
-                if (row_is_there && column + e < kColumns) {
-                    if constexpr (sizeof(Element) == 2) {
-                        words[e / 2] |= unsigned(reinterpret_cast<const unsigned short*>(source)[e]) << (e % 2 * 16);
-                    } else {
-                        words[e] = reinterpret_cast<const unsigned*>(source)[e];
-                    }
-                }
-            }
-            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(target), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3]) : "memory");
+        if constexpr (!kKeepsColumn) {
+            const int chunk = i * kThreads + int(threadIdx.x);
+            row = chunk / Layout::kChunks;
+            column = chunk % Layout::kChunks * Layout::kChunkElements;
+            target = shared + row * shared_row_bytes + column * int(sizeof(Element));
+            source = matrix.row(first + row) + column;
+        }
+        if (kTotal % kThreads != 0 && row >= kRows) break;
+        copy_chunk<Element, kColumns, kVectorAccess>(target, source, matrix.data, first + row < rows, column);
+        if constexpr (kKeepsColumn) {
+            row += kRowStep;
+            target += kRowStep * shared_row_bytes;
+            source += kRowStep * matrix.row_stride;
         }
     }
 }

@@ -1,55 +1,56 @@
 // The key/value tiles of a query tile, in order.
 #pragma once
 #include "flex/problem.cuh"
+#include "flex/ptx.cuh"
 
 namespace flex {
 
-// A key/value tile. `cut`: some elements may be masked or lie behind the last key.
+// A key/value tile, in one register.
 struct Tile {
-    int index;
-    bool partial;
-    bool cut;
+    int bits;
+
+    __device__ __forceinline__ bool exists() const { return bits >= 0; }
+    __device__ __forceinline__ int index() const { return bits >> 1; }
+    // The mask is to be evaluated.
+    __device__ __forceinline__ bool partial() const { return bits & 1; }
 };
 
-// Walks the tiles of a row of the block mask, or all of them.
+// Where a block of threads works. In shared memory, because registers are what the kernels are short of.
+struct Place {
+    int batch, head, kv_head, q_tile;
+};
+
+// Walks the tiles of a row of the block mask, or all of them. One thread walks, a step ahead of the others.
 class TileWalk {
   public:
-    __device__ TileWalk(const Problem& problem, int batch, int head, int q_tile, int tile_kv) : runs_(problem.block_mask.runs) {
-        const BlockMask& mask = problem.block_mask;
-        last_tile_ = (problem.kv_len - 1) / tile_kv;
-        last_tile_is_cut_ = problem.kv_len % tile_kv != 0;
-        if (mask.row_offsets == nullptr) {
-            run_ = run_end_ = 0;
-            tile_end_ = last_tile_ + 1;
-        } else {
-            const unsigned* row = mask.row_offsets + (size_t(batch) * mask.batch_rows + size_t(head) * mask.head_rows + q_tile);
-            run_ = row[0];
-            run_end_ = row[1];
-        }
+    __device__ __forceinline__ Tile first(const Problem& problem, const Place& place, int tile_kv) {
+        runs_done_ = 0;
+        if (problem.block_mask.row_offsets != nullptr) return next_run(problem.block_mask, place);
+        end_ = (problem.kv_len - 1) / tile_kv * 2 + 2;
+        return {0};
     }
 
-    // Steps to the next tile; false behind the last.
-    __device__ __forceinline__ bool next(Tile& tile) {
-        if (tile_ >= tile_end_) {
-            if (run_ == run_end_) return false;
-            const Run run = runs_[run_++];
-            tile_ = int(run.first_tile);
-            tile_end_ = tile_ + int(run.length());
-            partial_ = !run.full();
-        }
-        tile.index = tile_++;
-        tile.partial = partial_;
-        tile.cut = partial_ || (last_tile_is_cut_ && tile.index == last_tile_);
-        return true;
+    // The tile after `tile`; one that does not exist behind the last.
+    __device__ __forceinline__ Tile after(Tile tile, const Problem& problem, const Place& place) {
+        if (tile.bits + 2 != end_) return {tile.bits + 2};
+        if (problem.block_mask.row_offsets == nullptr) return {-1};
+        return next_run(problem.block_mask, place);
     }
 
   private:
-    using size_t = unsigned long long;
-    const Run* runs_;
-    unsigned run_, run_end_;
-    int tile_ = 0, tile_end_ = 0;
-    int last_tile_;
-    bool last_tile_is_cut_, partial_ = false;
+    int end_;  // the bits of one past the run's last tile
+    unsigned runs_done_;
+
+    __device__ __forceinline__ Tile next_run(const BlockMask& mask, const Place& place) {
+        const unsigned* row = mask.row_offsets + (static_cast<long long>(place.batch) * mask.batch_rows +
+                                                  static_cast<long long>(place.head) * mask.head_rows + place.q_tile);
+        const unsigned run_index = row[0] + runs_done_++;
+        if (run_index >= row[1]) return {-1};
+        const Run run = mask.runs[run_index];
+        const Tile tile{int(run.first_tile) * 2 + !run.full()};
+        end_ = tile.bits + int(run.length()) * 2;
+        return tile;
+    }
 };
 
 }  // namespace flex

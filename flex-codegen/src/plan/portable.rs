@@ -2,6 +2,7 @@
 
 use flex_core::attention::DType;
 
+use super::ModLoad::{self, Heavy, Light};
 use crate::{CodegenError, KernelSpec, Matmul, Schedule, Template};
 
 /// The largest head dim that the portable kernel takes.
@@ -13,6 +14,8 @@ pub(super) struct Line {
     pub(super) half: bool,
     pub(super) head_dim: u32,
     pub(super) q_len: u32,
+    /// The heaviest mods that leave nothing to spill.
+    pub(super) mods: ModLoad,
     pub(super) schedule: Schedule,
     pub(super) reason: &'static str,
 }
@@ -26,18 +29,18 @@ const ANY: u32 = u32::MAX;
 /// The first line that fits dtype, head dims, queries and the device's shared memory is taken.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Line] = &[
-    Line { half: true, head_dim: 128, q_len: 64, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
-    Line { half: true, head_dim: 64, q_len: ANY, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
-    Line { half: true, head_dim: 128, q_len: ANY, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
-    Line { half: true, head_dim: 128, q_len: ANY, schedule: tiles(128, 32, 4, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
-    Line { half: false, head_dim: 128, q_len: ANY, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 128, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
+    Line { half: true, head_dim: 128, q_len: 64, mods: Heavy, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
+    Line { half: true, head_dim: 64, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Light, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave the mods no registers, or take too much shared memory" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
 ];
 
 /// The bytes of a row of `head_dim` elements in shared memory: padded to whole steps of the products, and by 16 bytes
@@ -50,6 +53,9 @@ const fn row_bytes(dtype: DType, head_dim: u32) -> u32 {
     head_dim.next_multiple_of(step) * dtype.size() as u32 + 16
 }
 
+/// What the threads of a block share beside the tiles. As `kSharedBytes` in `forward_portable.cuh`.
+const SHARED_BYTES: u32 = 64;
+
 /// The dynamic shared memory of a block: one query tile (later the output tile), two tiles each of keys and values.
 pub(crate) const fn smem_bytes(
     dtype: DType,
@@ -60,7 +66,7 @@ pub(crate) const fn smem_bytes(
 ) -> u32 {
     let (key_row, value_row) = (row_bytes(dtype, head_dim), row_bytes(dtype, value_dim));
     let query_row = if key_row > value_row { key_row } else { value_row };
-    tile_q * query_row + 2 * tile_kv * (key_row + value_row)
+    SHARED_BYTES + tile_q * query_row + 2 * tile_kv * (key_row + value_row)
 }
 
 /// Checks what the template's static assertions would find, with better words.
@@ -93,4 +99,13 @@ pub(crate) fn check(spec: &KernelSpec) -> Result<(), CodegenError> {
         return error("blocks_per_sm", "0".into(), "at least 1");
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn any_schedule() -> Schedule {
+        tiles(64, 32, 4, 1)
+    }
 }

@@ -2,7 +2,9 @@
 
 pub mod affine;
 pub mod demand;
+pub mod derivative;
 pub mod faults;
 pub mod interpret;
 pub mod interval;
+pub mod simplify;
 pub mod variance;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockSize, Extent, Run, RunTable, TileKind};
-use crate::capture::{Capture, CaptureValue};
+use crate::capture::{ArrayData, Capture, CaptureValue};
 use crate::mods::MaskMod;
 
 /// For every row of tiles the runs that a mask does not skip, and the mask itself for the partial ones.
@@ -166,11 +166,21 @@ fn same_mask(a: &MaskMod, b: &MaskMod) -> bool {
             && match (&x.value, &y.value) {
                 (CaptureValue::Scalar(x), CaptureValue::Scalar(y)) => x == y,
                 (CaptureValue::Array(x), CaptureValue::Array(y)) => {
-                    x.id() == y.id() || x.shape() == y.shape() && x.data() == y.data()
+                    x.id() == y.id() || x.shape() == y.shape() && same_data(x.data(), y.data())
                 }
                 _ => false,
             }
     };
     let (a, b) = (a.bound(), b.bound());
     a.expr() == b.expr() && a.captures().iter().zip(b.captures().iter()).all(same_capture)
+}
+
+/// Whether two arrays hold the same bits: a NaN equals itself.
+fn same_data(a: &ArrayData, b: &ArrayData) -> bool {
+    match (a, b) {
+        (ArrayData::F32(a), ArrayData::F32(b)) => {
+            a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+        }
+        (a, b) => a == b,
+    }
 }

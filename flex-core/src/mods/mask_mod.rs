@@ -67,7 +67,8 @@ impl MaskMod {
         self.shift(Input::Key, "kv_offset", offset)
     }
 
-    fn shift(&self, input: Input, name: &str, offset: i32) -> Self {
+    /// The mask with an offset added to one of its indices.
+    pub(crate) fn shift(&self, input: Input, name: &str, offset: i32) -> Self {
         Self::combined(self.name().into(), |c| {
             let inputs = shifted(c, input, name, offset);
             c.inline(&self.0, inputs)

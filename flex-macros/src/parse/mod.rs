@@ -8,6 +8,7 @@ mod stmt;
 mod ty;
 
 pub(crate) use signature::{Kind, Parameter, ParameterType, Signature, closure};
+pub(crate) use stmt::{MAX_ITERATIONS, too_many_iterations};
 
 use std::collections::HashMap;
 
@@ -82,10 +83,15 @@ impl<'e> Parser<'e> {
         Body { vars: self.vars, block, expressions: self.expressions }
     }
 
-    /// An expression as a block without statements.
+    /// An expression as a block: the arm of a `match` may also be an assignment.
     fn block_of(&mut self, expr: &syn::Expr) -> Block {
-        let tail = self.expr(expr);
-        Block { place: tail.place, stmts: Vec::new(), tail: Some(Box::new(tail)) }
+        let place = Place::of(expr);
+        if stmt::is_statement(expr) {
+            let mut stmts = Vec::new();
+            self.statement(expr, &mut stmts);
+            return Block { place, stmts, tail: None };
+        }
+        Block { place, stmts: Vec::new(), tail: Some(Box::new(self.expr(expr))) }
     }
 
     fn new_var(&mut self, ident: &Ident, origin: Origin) -> VarId {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use flex_attention::library;
 use flex_attention::prelude::*;
-use flex_attention::{mods, reference};
+use flex_core::attention::{Elements, Problem, TensorRef};
 use serde::Serialize;
 
 use crate::bench::Backend;
@@ -40,8 +41,8 @@ struct Demo {
     rel_err_vs_golden: f64,
     /// ‖out − reference‖ / ‖reference‖ against this library's float64 reference.
     rel_err_vs_f64: f64,
-    tiles_total: usize,
-    tiles_skipped: usize,
+    tiles_total: u64,
+    tiles_skipped: u64,
     mask_build_ms: f64,
     /// The median time of the attention with the block mask.
     ms: f64,
@@ -95,24 +96,25 @@ impl fmt::Display for Demo {
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
     let packed = Packed::load()?;
-    let [batch, heads, len, _] = packed.query.shape();
+    let [.., len, _] = packed.query.shape();
     let dtype: DType = args.dtype.into();
-    let [query, key, value] = [&packed.query, &packed.key, &packed.value].map(|t| t.to_dtype(dtype));
+    let (query, key, value) =
+        (packed.query.to_dtype(dtype)?, packed.key.to_dtype(dtype)?, packed.value.to_dtype(dtype)?);
 
-    let document = mods::document::bind(&packed.sentence)?;
-    let extent = Extent { batch, heads, q_len: len, kv_len: len };
+    let document = library::document::bind(&packed.sentence)?;
+    let extent = Extent { batch: 1, heads: 1, q_len: len, kv_len: len };
     let start = Instant::now();
-    let block_mask = BlockMask::builder(&document, extent).block_size(args.block_size).build()?;
+    let block_mask = BlockMask::builder(&document).block_size(args.block_size).build(extent)?;
     let mask_build_ms = start.elapsed().as_secs_f64() * 1e3;
 
     let out = flex_attention(&query, &key, &value).block_mask(&block_mask).run()?;
-    let exact = reference::attention(&query, &key, &value, None, None, Some(&document))?;
+    let exact = reference(&query, &key, &value, &block_mask)?;
     let ms = median_ms(|| flex_attention(&query, &key, &value).block_mask(&block_mask).run().map(drop))?;
     let ms_without_block_mask =
         median_ms(|| flex_attention(&query, &key, &value).mask_mod(&document).run().map(drop))?;
 
     write_file(&args.svg, &block_mask.svg())?;
-    let out = out.to_f32_vec();
+    let out = out.to_f32_vec()?;
     output.print(&Demo {
         backend: Backend::Cpu,
         dtype,
@@ -120,15 +122,37 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         sentences: packed.sentences(),
         block_size: args.block_size,
         rel_err_vs_golden: relative_error(&out, packed.golden.iter().map(|&x| x.into())),
-        rel_err_vs_f64: relative_error(&out, exact.out.iter().copied()),
-        tiles_total: block_mask.tiles(),
-        tiles_skipped: block_mask.tiles() - block_mask.full_tiles() - block_mask.partial_tiles(),
+        rel_err_vs_f64: relative_error(&out, exact.into_iter()),
+        tiles_total: block_mask.tiles_total(),
+        tiles_skipped: block_mask.tiles_total() - block_mask.tiles_full() - block_mask.tiles_partial(),
         mask_build_ms,
         ms,
         ms_without_block_mask,
         svg: args.svg.clone(),
         picture: block_mask.to_string(),
     })
+}
+
+/// The output in float64, every element of the mask evaluated.
+fn reference(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    block_mask: &BlockMask,
+) -> Result<Vec<f64>, ProgramError> {
+    let elements = [query.to_f32_vec()?, key.to_f32_vec()?, value.to_f32_vec()?];
+    let borrowed = |name, i: usize, tensor: &Tensor| {
+        TensorRef::contiguous(name, Elements::F32(&elements[i]), tensor.shape())
+    };
+    let problem = Problem {
+        query: borrowed("query", 0, query)?,
+        key: borrowed("key", 1, key)?,
+        value: borrowed("value", 2, value)?,
+        scale: None,
+        score_mod: None,
+        block_mask: Some(block_mask),
+    };
+    Ok(flex_core::reference::attention(&problem)?.out)
 }
 
 /// ‖got − expected‖ / ‖expected‖.

@@ -1,7 +1,6 @@
 //! Inputs for measurements: the same normal numbers in every run.
 
-use flex_attention::prelude::*;
-use flex_attention::tensor::TensorError;
+use flex_attention::{Error, prelude::*};
 
 /// Standard normal numbers from a seed.
 pub(crate) struct Normal {
@@ -36,10 +35,10 @@ impl Normal {
 }
 
 /// A tensor of standard normal numbers, rounded to `dtype`.
-pub(crate) fn normal_tensor(seed: u64, shape: [usize; 4], dtype: DType) -> Result<Tensor, TensorError> {
+pub(crate) fn normal_tensor(seed: u64, shape: [usize; 4], dtype: DType) -> Result<Tensor, Error> {
     let mut normal = Normal::new(seed);
     let tensor = Tensor::from_fn(shape, |_| normal.next())?;
-    Ok(if dtype == DType::F32 { tensor } else { tensor.to_dtype(dtype) })
+    if dtype == DType::F32 { Ok(tensor) } else { tensor.to_dtype(dtype) }
 }
 
 #[cfg(test)]

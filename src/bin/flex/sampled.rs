@@ -1,7 +1,6 @@
 //! How exact an output is, on a sample of query rows, where a whole float64 reference would take too long.
 
 use flex_attention::prelude::*;
-use flex_attention::tensor::TensorError;
 use flex_core::analysis::interpret::{Interpreter, Point};
 use flex_core::ir::semantics::Value;
 use flex_core::mods::{BoundExpr, ModFault};
@@ -94,8 +93,8 @@ impl Sampled<'_> {
 }
 
 /// `len` rows of one head from row `start`, widened.
-fn rows_of(tensor: &Tensor, b: usize, h: usize, start: usize, len: usize) -> Result<Vec<f32>, TensorError> {
-    Ok(tensor.narrow(0, b, 1)?.narrow(1, h, 1)?.narrow(2, start, len)?.to_f32_vec())
+fn rows_of(tensor: &Tensor, b: usize, h: usize, start: usize, len: usize) -> Result<Vec<f32>, ProgramError> {
+    Ok(tensor.narrow(0, b, 1)?.narrow(1, h, 1)?.narrow(2, start, len)?.to_f32_vec()?)
 }
 
 /// A mod evaluated in float64, with its faults named.

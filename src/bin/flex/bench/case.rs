@@ -1,8 +1,7 @@
 //! The cases of `flex bench`: the masks and score mods that other implementations are measured on.
 
 use clap::ValueEnum;
-use flex_attention::mods;
-use flex_attention::prelude::*;
+use flex_attention::{library, mask_mod, prelude::*};
 
 use crate::error::ProgramError;
 use crate::inputs::Normal;
@@ -78,14 +77,14 @@ impl Case {
         let documents = || document_ids(seq_len, DOCUMENTS);
         Ok(match self {
             Self::Dense | Self::RelposDense => None,
-            Self::Causal | Self::AlibiCausal | Self::Softcap20Causal => Some(mods::causal::bind()?),
-            Self::Sliding1024 => Some(mods::sliding_window::bind(WINDOW as i32)?),
-            Self::PrefixLm => Some(mods::prefix_lm::bind(seq_len as i32 / 4)?),
-            Self::Document12 => Some(mods::document::bind(documents())?),
-            Self::DocCausal12 => Some(mods::document_causal::bind(documents())?),
+            Self::Causal | Self::AlibiCausal | Self::Softcap20Causal => Some(library::causal::bind()?),
+            Self::Sliding1024 => Some(library::sliding_window::bind(WINDOW as i32)?),
+            Self::PrefixLm => Some(prefix_lm(seq_len as i32 / 4)),
+            Self::Document12 => Some(library::document::bind(documents())?),
+            Self::DocCausal12 => Some(library::document_causal::bind(documents())?),
             Self::Natten13 => {
                 let width = seq_len.isqrt() as i32;
-                Some(mods::natten_2d::bind(width, width, NEIGHBOURHOOD as i32)?)
+                Some(library::natten::bind(width, width, NEIGHBOURHOOD as i32)?)
             }
         })
     }
@@ -95,13 +94,13 @@ impl Case {
         Ok(match self {
             Self::AlibiCausal => {
                 let slope = |head: usize| (-8.0 * (head + 1) as f32 / heads as f32).exp2();
-                Some(mods::alibi::bind((0..heads).map(slope).collect::<Vec<f32>>())?)
+                Some(library::alibi::bind((0..heads).map(slope).collect::<Vec<f32>>())?)
             }
-            Self::Softcap20Causal => Some(mods::softcap::bind(20.0)?),
+            Self::Softcap20Causal => Some(library::softcap::bind(20.0)?),
             Self::RelposDense => {
                 let mut normal = Normal::new(11);
                 let table: Vec<f32> = (0..2 * seq_len).map(|_| normal.next()).collect();
-                Some(mods::relative_bias::bind(table, seq_len as i32)?)
+                Some(library::relative_bias::bind(table, seq_len as i32)?)
             }
             _ => None,
         })
@@ -122,6 +121,11 @@ impl Case {
         };
         keys
     }
+}
+
+/// The prefix is a scalar here, so that the mask does not depend on the batch.
+fn prefix_lm(prefix: i32) -> MaskMod {
+    mask_mod!(|b, h, q, kv| kv < prefix || q >= kv)
 }
 
 /// The document of every token, for `documents` of lengths in the proportions `(5·i mod documents) + 1`.

@@ -1,0 +1,90 @@
+// What a forward instance fixes at compile time, and what follows from it.
+#pragma once
+#include "flex/problem.cuh"
+#include "hopper/descriptor.cuh"
+#include "hopper/warpgroup.cuh"
+
+#ifndef FLEX_KEEP
+#define FLEX_KEEP 1
+#endif
+namespace flex::hopper {
+
+// The rows of the query tile that one consumer warpgroup owns.
+constexpr int kWarpgroupRows = 64;
+
+template <class Element_, int kHeadDim_, int kValueDim_, int kTileM_, int kTileN_, int kStages_>
+struct ForwardConfig {
+    using Element = Element_;  // Bf16 or F16
+    static constexpr int kHeadDim = kHeadDim_;
+    static constexpr int kValueDim = kValueDim_;
+    static constexpr int kTileM = kTileM_;  // queries of a work item
+    static constexpr int kTileN = kTileN_;  // keys of a step
+    static constexpr int kStages = kStages_;
+
+    // Whether registers suffice to keep the scores of a tile beside its probabilities and those of the tile before.
+    static constexpr bool kKeepScores = FLEX_KEEP && kTileM != 64 && kHeadDim <= 128 && kTileN + kValueDim / 2 <= (kTileM == 192 ? 128 : 192);
+
+    static constexpr int kConsumers = kTileM / kWarpgroupRows;
+    static constexpr int kThreads = (1 + kConsumers) * kWarpgroupThreads;
+    // setmaxnreg: 64 Ki registers, shared out unevenly.
+    static constexpr int kProducerRegisters = kConsumers == 1 ? 56 : kConsumers == 2 ? 40 : 32;
+    static constexpr int kConsumerRegisters = kConsumers == 1 ? 256 : kConsumers == 2 ? 232 : 160;
+
+    static constexpr int kQueryBytes = panels(kHeadDim) * kWarpgroupRows * kPanelRowBytes;  // of one consumer
+    static constexpr int kKeyBytes = panels(kHeadDim) * kTileN * kPanelRowBytes;            // of one stage
+    static constexpr int kValueBytes = panels(kValueDim) * kTileN * kPanelRowBytes;
+
+    static_assert(kTileM % kWarpgroupRows == 0 && kConsumers >= 1 && kConsumers <= 3);
+    static_assert(kTileN % 16 == 0 && kKeyBytes % kAtomBytes == 0, "a panel starts on a swizzle atom");
+    static_assert(kHeadDim % 16 == 0 && kValueDim % 32 == 0);
+    static_assert(kStages >= 2);
+};
+
+// A query tile of a head and the key tiles it attends to, as the scheduler announces it.
+struct alignas(16) WorkItem {
+    int batch;  // -1: no work is left
+    int head, query_tile;
+    unsigned first_run, runs_end;  // empty: every row is fully masked. Without a block mask, one run 0..1
+    Run last_run;                  // the first to be visited: tiles are visited from the last to the first
+};
+
+// What the loader says of a key tile to the consumers: its index, and how to treat it.
+struct TileNote {
+    static constexpr u32 kLast = 1u << 31;       // the final one of the item
+    static constexpr u32 kMasked = 1u << 30;     // the mask cuts here
+    static constexpr u32 kEdge = 1u << 29;       // the tile reaches beyond the last key
+    static constexpr u32 kIndex = kEdge - 1;
+};
+
+template <class Config>
+struct alignas(1024) ForwardSharedMemory {
+    unsigned char query[Config::kConsumers][Config::kQueryBytes];
+    unsigned char key[Config::kStages][Config::kKeyBytes];
+    unsigned char value[Config::kStages][Config::kValueBytes];
+
+    Mbarrier query_full[Config::kConsumers], query_empty[Config::kConsumers];
+    Mbarrier key_full[Config::kStages], key_empty[Config::kStages];
+    Mbarrier value_full[Config::kStages], value_empty[Config::kStages];
+    // Twice as many as key stages: a warp that lags inside its warpgroup still finds its note.
+    u32 tile_notes[2 * Config::kStages];
+
+    static constexpr int kWorkSlots = 2;
+    Mbarrier work_full[kWorkSlots], work_empty[kWorkSlots];
+    WorkItem work[kWorkSlots];
+
+    static constexpr int kWorkReaders = 2 + 4 * Config::kConsumers;  // the loaders, and each consumer warp
+
+    __device__ __forceinline__ void init() {
+        for (int i = 0; i < Config::kConsumers; ++i) query_full[i].init(1), query_empty[i].init(1);
+        for (int i = 0; i < Config::kStages; ++i) {
+            key_full[i].init(1), key_empty[i].init(Config::kConsumers);
+            value_full[i].init(1), value_empty[i].init(Config::kConsumers);
+        }
+        for (int i = 0; i < kWorkSlots; ++i) work_full[i].init(1), work_empty[i].init(kWorkReaders);
+        fence_mbarrier_init();
+    }
+};
+
+__device__ __forceinline__ int tiles(int length, int tile) { return (length - 1) / tile + 1; }
+
+}  // namespace flex::hopper

@@ -1,0 +1,211 @@
+// A consumer warpgroup: 64 query rows against every key tile of the list. The products of a step run asynchronously: while
+// P V of the last tile is under way, the softmax of this tile is computed.
+#pragma once
+#include "hopper/forward/output.cuh"
+#include "hopper/forward/scores.cuh"
+#include "hopper/wgmma.cuh"
+
+namespace flex::hopper {
+
+template <class Config, class Mods, class Captures>
+struct Consumer {
+    using Shared = ForwardSharedMemory<Config>;
+    using Element = typename Config::Element;
+    using Rows = ScoreRows<Config, Mods, Captures>;
+    using Scores = float[Config::kTileN / 2];
+    using Probabilities = u32[Config::kTileN / 4];
+    using Output = float[Config::kValueDim / 2];
+
+    const Problem& problem;
+    const Captures& captures;
+    Shared& shared;
+    const u32 warpgroup;  // among the consumers
+    const int thread;     // of the warpgroup
+    RingPosition<Config::kStages> key, value;
+    RingPosition<2 * Config::kStages> note;
+
+    __device__ __forceinline__ Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
+        : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
+
+    // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
+    __device__ __forceinline__ void release(Mbarrier& empty) const {
+        if (thread == 0) empty.arrive();
+    }
+
+    __device__ __forceinline__ void issue_query_key(Scores& scores) const {
+        const KMajorOperand<kWarpgroupRows> query(shared_address(shared.query[warpgroup]));
+        const KMajorOperand<Config::kTileN> keys(shared_address(shared.key[key.stage]));
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < Config::kHeadDim / 16; ++step) {
+            Wgmma<Element, Config::kTileN>::shared_shared(scores, query.step(step), keys.step(step), step != 0);
+        }
+        wgmma_commit();
+    }
+
+    __device__ __forceinline__ void issue_probability_value(const Probabilities& p, Output& out) const {
+        const MnMajorOperand<Config::kTileN> values(shared_address(shared.value[value.stage]));
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < Config::kTileN / 16; ++step) {
+            Wgmma<Element, Config::kValueDim>::registers_shared(
+                out, p[4 * step], p[4 * step + 1], p[4 * step + 2], p[4 * step + 3], values.step(step));
+        }
+        wgmma_commit();
+    }
+
+    __device__ __forceinline__ void await_key() { shared.key_full[key.stage].wait(key.parity); }
+    __device__ __forceinline__ void await_value() { shared.value_full[value.stage].wait(value.parity); }
+
+    // What the loader said of the tile whose keys have arrived.
+    __device__ __forceinline__ u32 read_note() {
+        const u32 found = *static_cast<volatile u32*>(&shared.tile_notes[note.stage]);
+        note.advance();
+        return found;
+    }
+
+    // The scores of the tile have landed.
+    __device__ __forceinline__ void release_key(u32 tile_note) {
+        release(shared.key_empty[key.stage]);
+        key.advance();
+        if (tile_note & TileNote::kLast) release(shared.query_empty[warpgroup]);
+    }
+
+    __device__ __forceinline__ void release_value() {
+        release(shared.value_empty[value.stage]);
+        value.advance();
+    }
+
+    __device__ __forceinline__ int first_key(u32 tile_note) const {
+        return static_cast<int>(tile_note & TileNote::kIndex) * Config::kTileN + 2 * (thread & 3);
+    }
+
+    static __device__ __forceinline__ void narrow(const Scores& scores, Probabilities& p) {
+#pragma unroll
+        for (int i = 0; i < Config::kTileN / 4; ++i) p[i] = Element::narrow(scores[2 * i], scores[2 * i + 1]);
+    }
+
+    static __device__ __forceinline__ void scale_output(Output& out, const float (&rescale)[2]) {
+#pragma unroll
+        for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] *= rescale[(i / 2) % 2];
+    }
+
+    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next scores
+    // become probabilities. Returns whether the next tile was the final one.
+    __device__ __forceinline__ bool step(
+        const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out, Probabilities& p, Probabilities& next_p) {
+        Scores scores;
+        float rescale[2];
+        issue_query_key(scores);
+        issue_probability_value(p, out);
+        const u32 tile_note = read_note();
+        wgmma_wait<1>();
+        pin(scores);
+        release_key(tile_note);
+        float tile_shift[2];
+        rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
+        bool must_rescale;
+        if constexpr (Config::kKeepScores) {
+            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
+            pin(next_p);
+        } else {
+            must_rescale = softmax.step(scores, exponent_scale, tile_shift, rescale);
+            pin(scores);
+        }
+        // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
+        const bool is_final = tile_note & TileNote::kLast;
+        RingPosition<Config::kStages> next_value = value;
+        next_value.advance();
+        if (!is_final) await_key();
+        shared.value_full[next_value.stage].wait(next_value.parity);
+        wgmma_wait<0>();
+        pin(out);
+        release_value();
+        if (must_rescale) scale_output(out, rescale);
+        if constexpr (!Config::kKeepScores) narrow(scores, next_p);
+        return is_final;
+    }
+
+    __device__ __forceinline__ void finish(const Probabilities& p, Output& out) {
+        issue_probability_value(p, out);
+        wgmma_wait<0>();
+        pin(out);
+        release_value();
+    }
+
+    __device__ __forceinline__ void attend(const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out) {
+        Probabilities p;
+        bool is_final;
+        {
+            Scores scores;
+            float rescale[2];
+            await_key();
+            const u32 tile_note = read_note();
+            issue_query_key(scores);
+            wgmma_wait<0>();
+            pin(scores);
+            release_key(tile_note);
+            float tile_shift[2];
+            rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
+            if constexpr (Config::kKeepScores) {
+                softmax.template step_apart<Element, true>(scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
+            } else {
+                softmax.step(scores, exponent_scale, tile_shift, rescale);
+                narrow(scores, p);
+            }
+            is_final = tile_note & TileNote::kLast;
+            if (!is_final) await_key();
+            await_value();
+        }
+        if constexpr (Config::kKeepScores) {
+            // Probabilities of two tiles are alive at a time, and change places.
+            Probabilities other_p;
+            while (!is_final) {
+                is_final = step(rows, exponent_scale, softmax, out, p, other_p);
+                if (is_final) {
+                    finish(other_p, out);
+                    return;
+                }
+                is_final = step(rows, exponent_scale, softmax, out, other_p, p);
+            }
+        } else {
+            while (!is_final) is_final = step(rows, exponent_scale, softmax, out, p, p);
+        }
+        finish(p, out);
+    }
+
+    __device__ __forceinline__ void run() {
+        RingPosition<Shared::kWorkSlots> slot;
+        u32 query_parity = 0;
+        while (true) {
+            shared.work_full[slot.stage].wait(slot.parity);
+            const WorkItem& announced = shared.work[slot.stage];
+            const int batch = announced.batch, head = announced.head, query_tile = announced.query_tile;
+            const bool has_tiles = announced.first_run < announced.runs_end;
+            __syncwarp();
+            if (thread % 32 == 0) shared.work_empty[slot.stage].arrive();
+            slot.advance();
+            if (batch < 0) break;
+
+            const int first_query =
+                query_tile * Config::kTileM + int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
+            Output out;
+#pragma unroll
+            for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
+            OnlineSoftmax softmax;
+            softmax.reset();
+            if (has_tiles) {
+                const Rows rows(problem, captures, batch, head, first_query);
+                const float exponent_scale =
+                    Mods::kHasScore ? Mods::exponent_scale(problem, captures) : problem.scale * 1.44269504088896340736f;
+                shared.query_full[warpgroup].wait(query_parity);
+                query_parity ^= 1;
+                attend(rows, exponent_scale, softmax, out);
+                softmax.finish();
+            }
+            store_output<Config>(problem, batch, head, first_query, thread % 32, out, softmax);
+        }
+    }
+};
+
+}  // namespace flex::hopper

@@ -1,0 +1,62 @@
+// The end of a work item: normalise, narrow, and store straight from registers, 16 bytes a thread and 64 a quad, so that
+// no shared memory is held up while the loader already fetches the next item.
+#pragma once
+#include "hopper/forward/config.cuh"
+#include "hopper/forward/softmax.cuh"
+
+namespace flex::hopper {
+
+// Lane c of a quad gives word c of each of four groups, and gets the four words of group c.
+__device__ __forceinline__ void transpose_quad(u32 (&words)[4], int lane) {
+    const bool odd = lane & 1, high = lane & 2;
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        const u32 received = __shfl_xor_sync(0xffffffff, odd ? words[i] : words[i + 1], 1);
+        (odd ? words[i] : words[i + 1]) = received;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const u32 received = __shfl_xor_sync(0xffffffff, high ? words[i] : words[i + 2], 2);
+        (high ? words[i] : words[i + 2]) = received;
+    }
+}
+
+template <class Config>
+__device__ __forceinline__ void store_output(
+    const Problem& problem, int batch, int head, int first_query, int lane, const float (&out)[Config::kValueDim / 2],
+    const OnlineSoftmax& softmax) {
+    constexpr float kLn2 = 0.693147180559945309417f;
+    const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
+    char* const head_out = static_cast<char*>(problem.out) +
+                           2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const int query = first_query + 8 * r;
+        const bool inside = query < problem.q_len;
+        const float sum = softmax.sum[r];
+        const float inverse = sum == 0.0f ? 0.0f : reciprocal_approximate(sum);
+        if (inside && (lane & 3) == 0) {
+            if (problem.lse) {
+                problem.lse[head_row + query] =
+                    sum == 0.0f ? negative_infinity() : (softmax.reference[r] + log2_approximate(sum)) * kLn2;
+            }
+            if (problem.max_score) problem.max_score[head_row + query] = softmax.maximum[r] * kLn2;
+        }
+        char* const row_out = head_out + 2 * (query * problem.out_strides.row) + 16 * (lane & 3);
+#pragma unroll
+        for (int block = 0; block < Config::kValueDim / 32; ++block) {
+            u32 words[4];
+#pragma unroll
+            for (int group = 0; group < 4; ++group) {
+                const int i = 16 * block + 4 * group + 2 * r;
+                words[group] = Config::Element::narrow(out[i] * inverse, out[i + 1] * inverse);
+            }
+            transpose_quad(words, lane);
+            if (inside) {
+                *reinterpret_cast<uint4*>(row_out + 64 * block) = make_uint4(words[0], words[1], words[2], words[3]);
+            }
+        }
+    }
+}
+
+}  // namespace flex::hopper

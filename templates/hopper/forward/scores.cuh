@@ -1,0 +1,114 @@
+// Where the mods meet the accumulators: scores are modified and masked in registers.
+//
+// A thread holds two rows, 8 apart, and of each row the columns 2 (lane % 4) + 8 j + e, e = 0, 1. Offsets inside the tile
+// are compile-time constants, so what the mods compute from them folds.
+#pragma once
+#include "hopper/forward/config.cuh"
+#include "hopper/forward/softmax.cuh"
+
+namespace flex::hopper {
+
+// Of 32 columns of a thread (j = 0..15), those whose offset 8 j + e lies below `limit`, as bits 2 j + e.
+__device__ __forceinline__ u32 columns_below(int limit) {
+    const int clamped = max(limit, 0);
+    const u32 count = 2 * (clamped >> 3) + min(clamped & 7, 2);
+    u32 power;
+    asm("shl.b32 %0, 1, %1;" : "=r"(power) : "r"(count));  // 0 from 32 on, unlike C's
+    return power - 1;
+}
+
+template <class Config, class Mods, class Captures>
+struct ScoreRows {
+    static constexpr int kColumns = Config::kTileN / 4;  // of a thread in a row
+    static constexpr int kWords = (kColumns + 31) / 32;
+    static constexpr bool kMaskIsInterval = Mods::kHasMask && Mods::kKeptKeysAreInterval;
+    static constexpr bool kMaskIsFunction = Mods::kHasMask && !Mods::kKeptKeysAreInterval;
+    static constexpr bool kScoreIsLine = Mods::kHasScore && Mods::kScoreIsLineInKey;
+    static constexpr bool kCallsScore = Mods::kHasScore && !kScoreIsLine;
+
+    const Problem& problem;
+    const Captures& captures;
+    int batch, head;
+    int query[2];  // rows beyond the end repeat the last one, so that mods see indices inside the tensors only
+    typename Mods::Row row[2];
+    int2 kept[2];    // only for interval masks
+    float2 line[2];  // only for scores that are lines
+
+    __device__ __forceinline__ ScoreRows(const Problem& problem, const Captures& captures, int batch, int head, int first_query)
+        : problem(problem), captures(captures), batch(batch), head(head) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            query[r] = min(first_query + 8 * r, problem.q_len - 1);
+            row[r] = Mods::row(problem, captures, batch, head, query[r]);
+            if constexpr (kMaskIsInterval) kept[r] = Mods::kept_keys(problem, captures, row[r], batch, head, query[r]);
+            if constexpr (kScoreIsLine) line[r] = Mods::key_line(problem, captures, row[r], batch, head, query[r]);
+        }
+    }
+
+    // Modifies and masks the scores of a tile. Afterwards an exponent is score * exponent_scale + tile_shift of its row.
+    __device__ __forceinline__ void apply(
+        float (&scores)[2 * kColumns], int first_key, u32 note, float exponent_scale, float (&tile_shift)[2]) const {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            tile_shift[r] = kScoreIsLine ? fmaf(line[r].x, static_cast<float>(first_key), line[r].y) * exponent_scale : 0.0f;
+        }
+        if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
+            edit<true>(scores, first_key, note & TileNote::kMasked);
+        } else if (kMaskIsFunction && note & TileNote::kMasked) {
+            edit<false>(scores, first_key, true);
+        } else if constexpr (Mods::kHasScore) {
+            edit<false>(scores, first_key, false);
+        }
+    }
+
+private:
+    // kEdge: the tile may reach beyond the last key, so indices are clamped and what lies beyond is masked. Interval masks come here
+    // too: their bits cost the same as those of the end.
+    template <bool kEdge>
+    __device__ __forceinline__ void edit(float (&scores)[2 * kColumns], int first_key, bool masked) const {
+        u32 keep[2][kWords];
+        if constexpr (kEdge) keep_bits(keep, first_key, masked);
+        const float first_key_real = static_cast<float>(first_key);
+#pragma unroll
+        for (int column = 0; column < kColumns; ++column) {
+            const int offset = 8 * (column / 2) + column % 2;
+            const u32 bit = 1u << (column % 32);
+            const Index key = kEdge ? Index(min(first_key + offset, problem.kv_len - 1))
+                                    : Index(first_key + offset, first_key_real + static_cast<float>(offset));
+            typename Mods::Column part;
+            if constexpr (kCallsScore || kMaskIsFunction) part = Mods::column(problem, captures, batch, head, key);
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float& score = scores[4 * (column / 2) + 2 * r + column % 2];
+                bool kept = kEdge ? keep[r][column / 32] & bit : true;
+                if constexpr (kMaskIsFunction) {
+                    const bool mask = Mods::mask(problem, captures, row[r], part, batch, head, query[r], key, masked & kept);
+                    kept &= !masked | mask;
+                }
+                if constexpr (kCallsScore) {
+                    score = Mods::score(problem, captures, row[r], part, score, batch, head, query[r], key, kept);
+                }
+                if constexpr (kScoreIsLine) score = fmaf(line[r].x, static_cast<float>(offset), score);
+                if (kEdge || kMaskIsFunction) score = kept ? score : negative_infinity();
+            }
+        }
+    }
+
+    __device__ __forceinline__ void keep_bits(u32 (&keep)[2][kWords], int first_key, bool masked) const {
+#pragma unroll
+        for (int w = 0; w < kWords; ++w) {
+            const int origin = first_key + 128 * w;
+            const u32 inside = columns_below(problem.kv_len - origin);
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                keep[r][w] = inside;
+                if constexpr (kMaskIsInterval) {
+                    const u32 kept_here = columns_below(kept[r].y - origin) & ~columns_below(kept[r].x - origin);
+                    if (masked) keep[r][w] &= kept_here;
+                }
+            }
+        }
+    }
+};
+
+}  // namespace flex::hopper

@@ -1,0 +1,226 @@
+// The online softmax over the two rows that a thread shares with the other three of its quad.
+#pragma once
+#include "hopper/element.cuh"
+
+namespace flex::hopper {
+
+__device__ __forceinline__ float negative_infinity() { return __int_as_float(0xff800000); }
+
+__device__ __forceinline__ float exp2_approximate(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float log2_approximate(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+template <class Combine>
+__device__ __forceinline__ float over_quad(float x, Combine combine) {
+    x = combine(x, __shfl_xor_sync(0xffffffff, x, 1));
+    return combine(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+
+// Scores are accumulator registers of wgmma; an exponent is a score times `exponent_scale`, in base 2.
+#ifndef FLEX_CHUNKS
+#define FLEX_CHUNKS 2
+#endif
+#ifndef FLEX_POLY
+#define FLEX_POLY 0
+#endif
+// fp32 arithmetic only
+__device__ __forceinline__ float exp2_polynomial(float x) {
+    x = fmaxf(x, -127.0f);
+    const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the integer part moves to the low mantissa bits
+    const float f = x - (shifted - 12582912.0f);
+    const float p = fmaf(fmaf(fmaf(f, 0.05550410866f, 0.2402265069f), f, 0.6931471806f), f, 1.0f);
+    return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
+}
+#if FLEX_POLY == 0
+#define FLEX_EXP(x, i) exp2_approximate(x)
+#else
+#define FLEX_EXP(x, i) ((i / 4) % FLEX_POLY == FLEX_POLY - 1 ? exp2_polynomial(x) : exp2_approximate(x))
+#endif
+struct OnlineSoftmax {
+    // Probabilities are relative to a reference that follows the maximum only when that has grown by more than this, so
+    // sums and outputs are hardly ever rescaled. They stay below 2^8, well inside f16.
+    static constexpr float kSlack = 8.0f;
+
+    static constexpr float kSumLimit = 4096.0f;
+    static constexpr int kChunks = FLEX_CHUNKS;
+
+    float maximum[2];    // of the exponents of this thread's columns so far
+    float reference[2];  // what the probabilities are relative to
+    float sum[2];        // of this thread's columns only
+
+    __device__ __forceinline__ void reset() {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            maximum[r] = reference[r] = negative_infinity();
+            sum[r] = 0.0f;
+        }
+    }
+
+    // Turns the scores of a tile into probabilities. What came before must be multiplied by `rescale`, if the warp is told
+    // so: hardly ever.
+    //
+    // Goes by chunks, so that the maximum of a chunk is found while the exponentials of the one before are under way, and
+    // lanes need not exchange maxima: that every lane's are within the slack is settled by one vote.
+    template <int kCount>
+    __device__ __forceinline__ bool step(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        rescale[0] = rescale[1] = 1.0f;
+        chunks<0>(scores, exponent_scale, tile_shift, rescale);
+        // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for products.
+        return __any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f || sum[0] + sum[1] < 0.0f);
+    }
+
+    template <int kChunk, int kCount>
+    __device__ __forceinline__ void chunks(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        if constexpr (kChunk < kChunks) {
+            constexpr int kGroups = kCount / 4;
+            chunk<kGroups * kChunk / kChunks * 4, kGroups * (kChunk + 1) / kChunks * 4>(scores, exponent_scale, tile_shift, rescale);
+            chunks<kChunk + 1>(scores, exponent_scale, tile_shift, rescale);
+        }
+    }
+
+    template <int kBegin, int kEnd, int kCount>
+    __device__ __forceinline__ void chunk(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        float chunk_maximum[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float even = scores[kBegin + 2 * r], odd = scores[kBegin + 2 * r + 1];
+#pragma unroll
+            for (int i = kBegin + 4; i < kEnd; i += 4) {
+                even = fmaxf(even, scores[i + 2 * r]);
+                odd = fmaxf(odd, scores[i + 2 * r + 1]);
+            }
+            chunk_maximum[r] = fmaf(fmaxf(even, odd), exponent_scale, tile_shift[r]);
+            maximum[r] = fmaxf(maximum[r], chunk_maximum[r]);
+        }
+        const bool too_large = chunk_maximum[0] > reference[0] + kSlack || chunk_maximum[1] > reference[1] + kSlack;
+        if (__any_sync(0xffffffff, too_large)) {
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const float factor = raise_reference(r, chunk_maximum[r], kSlack);
+                rescale[r] *= factor;
+                sum[r] *= factor;
+#pragma unroll
+                for (int i = 0; i < kBegin; i += 4) {
+                    scores[i + 2 * r] *= factor;
+                    scores[i + 2 * r + 1] *= factor;
+                }
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            // A row without a kept key yet: its scores are all -inf, and must give 0.
+            const float shift = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+            float even_sum = 0.0f, odd_sum = 0.0f;
+#pragma unroll
+            for (int i = kBegin; i < kEnd; i += 4) {
+                float& even = scores[i + 2 * r];
+                float& odd = scores[i + 2 * r + 1];
+                even = exp2_approximate(fmaf(even, exponent_scale, shift));
+                odd = FLEX_EXP(fmaf(odd, exponent_scale, shift), i);
+                even_sum += even;
+                odd_sum += odd;
+            }
+            sum[r] += even_sum + odd_sum;
+        }
+    }
+
+    // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum need be known beforehand: if the
+    // reference turns out too low, which shows in the sums, the tile is done again.
+    template <class Element, bool kFirst, int kCount>
+    __device__ __forceinline__ bool step_apart(
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
+        bool wants_maximum, float (&rescale)[2]) {
+        rescale[0] = rescale[1] = 1.0f;
+        float tile_sum[2];
+        bool again = true;
+        if constexpr (!kFirst) {
+            exponentiate<Element>(scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
+            // A reference of -inf gives infinite or NaN sums, so it counts as too low.
+            again = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+            if (wants_maximum) {
+#pragma unroll
+                for (int r = 0; r < 2; ++r) {
+                    maximum[r] = fmaxf(maximum[r], fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]));
+                }
+            }
+        }
+        if (again) {
+            float shift[2];
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const float new_maximum = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
+                if constexpr (kFirst) maximum[r] = new_maximum;
+                rescale[r] = raise_reference(r, new_maximum, 0.0f);
+                shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+            }
+            exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+        }
+        sum[0] = fmaf(sum[0], rescale[0], tile_sum[0]);
+        sum[1] = fmaf(sum[1], rescale[1], tile_sum[1]);
+        return again;
+    }
+
+    // Over the columns of this thread.
+    template <int kCount>
+    static __device__ __forceinline__ float row_maximum(const float (&scores)[kCount], int r) {
+        float even = scores[2 * r], odd = scores[2 * r + 1];
+#pragma unroll
+        for (int i = 4; i < kCount; i += 4) {
+            even = fmaxf(even, scores[i + 2 * r]);
+            odd = fmaxf(odd, scores[i + 2 * r + 1]);
+        }
+        return fmaxf(even, odd);
+    }
+
+    template <class Element, int kCount>
+    static __device__ __forceinline__ void exponentiate(
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, float shift0, float shift1, float (&tile_sum)[2]) {
+        float even_sum[2] = {0.0f, 0.0f}, odd_sum[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int i = 0; i < kCount; i += 2) {
+            const int r = i / 2 % 2;
+            const float shift = r ? shift1 : shift0;
+            const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
+            const float odd = FLEX_EXP(fmaf(scores[i + 1], exponent_scale, shift), 2 * i);
+            even_sum[r] += even;
+            odd_sum[r] += odd;
+            p[i / 2] = Element::narrow(even, odd);
+        }
+        tile_sum[0] = even_sum[0] + odd_sum[0];
+        tile_sum[1] = even_sum[1] + odd_sum[1];
+    }
+
+    // Raises the reference to the maximum that the quad has, if that exceeds it by more than `slack`. Returns what earlier
+    // probabilities are to be multiplied by.
+    __device__ __forceinline__ float raise_reference(int r, float lane_maximum, float slack) {
+        const float quad_maximum = over_quad(lane_maximum, [](float a, float b) { return fmaxf(a, b); });
+        if (!(quad_maximum > reference[r] + slack)) return 1.0f;
+        const float factor = exp2_approximate(reference[r] - quad_maximum);
+        reference[r] = quad_maximum;
+        return factor;
+    }
+
+    __device__ __forceinline__ void finish() {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            sum[r] = over_quad(sum[r], [](float a, float b) { return a + b; });
+            maximum[r] = over_quad(maximum[r], [](float a, float b) { return fmaxf(a, b); });
+        }
+    }
+};
+
+}  // namespace flex::hopper
