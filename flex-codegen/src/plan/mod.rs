@@ -2,6 +2,8 @@
 
 pub(crate) mod portable;
 
+pub use portable::{Line, PORTABLE};
+
 use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
@@ -120,7 +122,7 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
         )
     };
     let half = request.dtype != DType::F32;
-    let fitting = portable::TABLE.iter().filter(|line| {
+    let fitting = PORTABLE.iter().filter(|line| {
         line.half == half
             && largest <= line.head_dim as usize
             && q_len <= line.q_len as usize
