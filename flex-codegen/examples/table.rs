@@ -11,7 +11,7 @@ fn main() {
     let schedule = |q, kv, w, b| Schedule { template: Template::ForwardPortable, tile_q: q, tile_kv: kv, warps: w, blocks_per_sm: b };
     let mut specs = Vec::new();
     for (dtype, d, q, kv, w, b) in [
-        (DType::BF16, 128, 128, 32, 4, 2),(DType::BF16, 128, 64, 64, 4, 2),
+        (DType::BF16, 128, 128, 64, 4, 2),(DType::BF16,112,128,64,4,2),(DType::BF16, 128, 128, 32, 4, 2),
         (DType::BF16, 64, 128, 64, 4, 2),
         (DType::BF16, 256, 128, 64, 8, 1),
         (DType::F32, 128, 64, 32, 4, 2),
