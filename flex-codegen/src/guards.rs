@@ -56,11 +56,13 @@ mod tests {
     use super::*;
 
     fn document_mask(guarded: bool, len: usize) -> MaskMod {
-        let condition = if guarded { "v4 = lt v0, v3" } else { "v4 = true" };
-        let text = format!(
-            "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v1]\nv3 = len @0, 0\n{condition}\nv5 = load @0[v0]\n\
-             v6 = eq v5, v2\nv7 = false\nv8 = select v4, v6, v7\nreturn v8"
-        );
+        let text = match guarded {
+            false => "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v0]\nv3 = load @0[v1]\nv4 = eq v2, v3\nreturn v4",
+            true => {
+                "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = len @0, 0\nv2 = lt v0, v1\nv3 = load @0[v0]\nv4 = kv\nv5 = load @0[v4]\n\
+                 v6 = eq v3, v5\nv7 = false\nv8 = select v2, v6, v7\nreturn v8"
+            }
+        };
         let captures = vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
         MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
     }
