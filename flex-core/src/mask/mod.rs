@@ -4,7 +4,6 @@ mod block_mask;
 mod builder;
 mod convert;
 mod dense;
-mod draw;
 mod error;
 mod explain;
 mod extend;
