@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use flex_codegen::{Matmul, Precision, abi, plan};
+use flex_codegen::{Guards, Matmul, Precision, abi, plan};
 use flex_core::attention::{DType, Shape};
 use flex_core::capture::Capture;
 use flex_core::ir::Expr;
@@ -17,7 +17,7 @@ use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
 use super::tiling::TiledRuns;
-use super::{CudaDevice, CudaError, compiler, proof};
+use super::{CudaDevice, CudaError, compiler};
 use crate::Error;
 
 /// How many calls are kept; the ones not used for longest go first.
@@ -148,11 +148,12 @@ impl CallCache {
         let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
 
         let (arch, smem_limit) = (device.arch(), device.smem_bytes());
-        let request = plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, force };
+        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()));
+        let request = plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, mods, force };
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = proof::guards(mask, score, &shape);
+        kernel_spec.guards = Guards::prove(mask, score, &shape.extent());
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;

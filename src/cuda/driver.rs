@@ -146,7 +146,7 @@ driver_functions! {
     pool_free = "cuMemFreeAsync"(ptr: DevicePtr, stream: Handle);
     copy_to_device = "cuMemcpyHtoDAsync_v2"(to: DevicePtr, from: *const c_void, bytes: usize, stream: Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePtr, bytes: usize, stream: Handle);
-    fill = "cuMemsetD8Async"(ptr: DevicePtr, byte: u8, bytes: usize, stream: Handle);
+    fill = "cuMemsetD8Async"(ptr: DevicePtr, value: u8, bytes: usize, stream: Handle);
 
     stream_create = "cuStreamCreate"(stream: *mut Handle, flags: c_uint);
     stream_destroy = "cuStreamDestroy_v2"(stream: Handle);

@@ -33,6 +33,11 @@ pub struct FaultSite {
     pub place: FaultPlace,
 }
 
+/// Whether the keys that a mask keeps in a row are always an interval that kernels can compute from the row.
+pub(crate) fn keeps_an_interval(mask: &Expr) -> bool {
+    kept_keys::conditions(&simplify(mask)).is_some()
+}
+
 impl Snippet {
     /// The mods of a specification as C++.
     ///

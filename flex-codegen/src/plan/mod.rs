@@ -3,8 +3,10 @@
 pub(crate) mod portable;
 
 use flex_core::attention::{DType, Shape};
+use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
+use crate::emit::keeps_an_interval;
 use crate::{Arch, KernelSpec, Matmul, Schedule, Template};
 
 /// What the choice of a kernel depends on.
@@ -22,8 +24,29 @@ pub struct Request {
     pub shape: Shape,
     /// Base addresses, strides and rows are multiples of 16 bytes.
     pub vector_access: bool,
+    /// How many registers the mods take.
+    pub mods: ModLoad,
     /// What the user insists on.
     pub force: Force,
+}
+
+/// How much of a thread's registers mods take beside the softmax.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModLoad {
+    /// None, or two bounds a row.
+    #[default]
+    Light,
+    /// Values a row, values a column, and the temporaries of an element.
+    Heavy,
+}
+
+impl ModLoad {
+    /// The load of the given mods.
+    pub fn of(mask: Option<&Expr>, score: Option<&Expr>) -> Self {
+        let light = score.is_none() && mask.is_none_or(keeps_an_interval);
+        if light { Self::Light } else { Self::Heavy }
+    }
 }
 
 /// What the user insists on; for tests and measurements.
@@ -98,7 +121,10 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
     };
     let half = request.dtype != DType::F32;
     let fitting = portable::TABLE.iter().filter(|line| {
-        line.half == half && largest <= line.head_dim as usize && q_len <= line.q_len as usize
+        line.half == half
+            && largest <= line.head_dim as usize
+            && q_len <= line.q_len as usize
+            && request.mods <= line.mods
     });
     let candidates: Vec<(Schedule, &str)> = match request.force.schedule {
         Some(schedule) => vec![(schedule, "forced")],

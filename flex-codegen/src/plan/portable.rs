@@ -2,6 +2,7 @@
 
 use flex_core::attention::DType;
 
+use super::ModLoad::{self, Heavy, Light};
 use crate::{CodegenError, KernelSpec, Matmul, Schedule, Template};
 
 /// The largest head dim that the portable kernel takes.
@@ -13,6 +14,8 @@ pub(super) struct Line {
     pub(super) half: bool,
     pub(super) head_dim: u32,
     pub(super) q_len: u32,
+    /// The heaviest mods that leave nothing to spill.
+    pub(super) mods: ModLoad,
     pub(super) schedule: Schedule,
     pub(super) reason: &'static str,
 }
@@ -26,18 +29,18 @@ const ANY: u32 = u32::MAX;
 /// The first line that fits dtype, head dims, queries and the device's shared memory is taken.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Line] = &[
-    Line { half: true, head_dim: 128, q_len: 64, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
-    Line { half: true, head_dim: 64, q_len: ANY, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
-    Line { half: true, head_dim: 128, q_len: ANY, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
-    Line { half: true, head_dim: 128, q_len: ANY, schedule: tiles(128, 32, 4, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
-    Line { half: true, head_dim: 256, q_len: ANY, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
-    Line { half: false, head_dim: 128, q_len: ANY, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 128, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
+    Line { half: true, head_dim: 128, q_len: 64, mods: Heavy, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
+    Line { half: true, head_dim: 64, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Light, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave the mods no registers, or take too much shared memory" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
 ];
 
 /// The bytes of a row of `head_dim` elements in shared memory: padded to whole steps of the products, and by 16 bytes
