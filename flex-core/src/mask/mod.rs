@@ -4,6 +4,7 @@ mod block_mask;
 mod builder;
 mod convert;
 mod dense;
+mod draw;
 mod error;
 mod extend;
 mod extent;
