@@ -78,10 +78,20 @@ impl InstructionSet {
             }
         })
     }
+}
 
-    /// This set if the CPU has it, else the best one that it has: what may be executed.
-    pub(crate) fn or_available(self) -> Self {
-        if self.is_available() { self } else { Self::best() }
+/// An instruction set that this CPU has: what code compiled for it may rely on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Available(InstructionSet);
+
+impl Available {
+    /// The set if the CPU has it, else the best one that it has.
+    pub(crate) fn new(set: InstructionSet) -> Self {
+        Self(if set.is_available() { set } else { InstructionSet::best() })
+    }
+
+    pub(crate) fn set(self) -> InstructionSet {
+        self.0
     }
 }
 

@@ -23,7 +23,7 @@ mod workspace;
 use std::sync::{Mutex, PoisonError};
 
 use crate::attention::{AttentionError, ElementsMut, Problem};
-use crate::isa::InstructionSet;
+use crate::isa::{Available, InstructionSet};
 use crate::rows::RowProgram;
 use item::Job;
 use kernel::Kernels;
@@ -64,15 +64,16 @@ pub fn attention(
         }
     }
 
-    let isa = options.instruction_set.unwrap_or_else(InstructionSet::current).or_available();
+    let isa = Available::new(options.instruction_set.unwrap_or_else(InstructionSet::current));
     let tiles = Tiles { mask: problem.block_mask, kv_len: shape.kv_len };
     let job = Job {
         problem,
         shape,
-        isa,
+        isa: isa.set(),
         kernels: Kernels::new(isa),
         tiles,
-        mask: problem.block_mask.map(|mask| RowProgram::new(mask.mask_mod().bound())),
+        // A block mask proves that its mask does not fault.
+        mask: problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound())),
         score: problem.score_mod.map(|score| RowProgram::new(score.bound())),
     };
     let items = schedule::items(&shape, &tiles);

@@ -36,7 +36,7 @@ pub(super) struct Workspace {
     pub(super) max: Buffer,
     pub(super) sums: Buffer,
     pub(super) rescale: Buffer,
-    pub(super) keep: Vec<bool>,
+    pub(super) keep: Vec<u32>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
 }
@@ -56,8 +56,8 @@ pub(super) struct Tile<'w> {
     pub(super) max: &'w mut [f32],
     pub(super) sums: &'w mut [f32],
     pub(super) rescale: &'w mut [f32],
-    /// `[rows of a block][TILE_KEYS]`.
-    pub(super) keep: &'w mut [bool],
+    /// `[rows of a strip][TILE_KEYS]`.
+    pub(super) keep: &'w mut [u32],
 }
 
 impl Workspace {
@@ -71,9 +71,7 @@ impl Workspace {
         value_columns: usize,
     ) -> Tile<'_> {
         debug_assert!(rows.is_multiple_of(kernels.strip) && value_columns.is_multiple_of(kernels.panel));
-        if self.keep.len() < block_rows * TILE_KEYS {
-            self.keep.resize(block_rows * TILE_KEYS, false);
-        }
+        self.keep.resize(kernels.strip * TILE_KEYS, 0);
         Tile {
             query: self.query.take(rows * head_dim),
             key: self.key.take(TILE_KEYS * head_dim),
@@ -83,7 +81,7 @@ impl Workspace {
             max: self.max.take(rows),
             sums: self.sums.take(rows * SUM_LANES),
             rescale: self.rescale.take(block_rows),
-            keep: &mut self.keep[..block_rows * TILE_KEYS],
+            keep: &mut self.keep,
         }
     }
 }

@@ -71,7 +71,7 @@ impl Code {
         let need = |operand: Operand, scalars: &mut [bool], lanes: &mut [bool]| match operand {
             Operand::Const(_) => {}
             Operand::Scalar(r) => scalars[r as usize] = true,
-            Operand::Lanes(r) => lanes[r as usize] = true,
+            Operand::Column(r) | Operand::Element(r) => lanes[r as usize] = true,
         };
         for operand in [self.result, self.fault].into_iter().flatten().chain(also) {
             need(operand, &mut scalars, &mut lanes);
@@ -131,8 +131,8 @@ impl<'a> Lowering<'a> {
             Node::Input(Input::Batch) => (Operand::Scalar(BATCH), None),
             Node::Input(Input::Head) => (Operand::Scalar(HEAD), None),
             Node::Input(Input::Query) => (Operand::Scalar(QUERY), None),
-            Node::Input(Input::Key) => (Operand::Lanes(KEY), None),
-            Node::Input(Input::Score) => (Operand::Lanes(SCORE), None),
+            Node::Input(Input::Key) => (Operand::Column(KEY), None),
+            Node::Input(Input::Score) => (Operand::Element(SCORE), None),
             Node::Capture(capture) => {
                 let bits = match &self.bound.captures()[capture.index()].value {
                     CaptureValue::Scalar(value) => value.bits(),
@@ -226,7 +226,7 @@ impl<'a> Lowering<'a> {
         match operand {
             Operand::Const(_) => None,
             Operand::Scalar(r) => Some(self.scalar_stage[r as usize]),
-            Operand::Lanes(r) => Some(self.lane_stage[r as usize]),
+            Operand::Column(r) | Operand::Element(r) => Some(self.lane_stage[r as usize]),
         }
     }
 
@@ -260,7 +260,8 @@ impl<'a> Lowering<'a> {
         list.push(Instr { op, dst, a, b, c });
         match stage {
             Stage::Head | Stage::Row => Operand::Scalar(dst),
-            Stage::Column | Stage::Element => Operand::Lanes(dst),
+            Stage::Column => Operand::Column(dst),
+            Stage::Element => Operand::Element(dst),
         }
     }
 }

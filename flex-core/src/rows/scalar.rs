@@ -52,7 +52,7 @@ pub(super) fn run(code: &[Instr], registers: &mut [u32], captures: &[Capture]) {
         let operands = [instr.a, instr.b, instr.c].map(|operand| match operand {
             Operand::Const(bits) => bits,
             Operand::Scalar(r) => registers[r as usize],
-            Operand::Lanes(_) => 0,
+            Operand::Column(_) | Operand::Element(_) => 0,
         });
         registers[instr.dst as usize] = evaluate(instr.op, operands, captures);
     }

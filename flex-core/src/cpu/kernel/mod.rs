@@ -9,11 +9,14 @@ mod tests;
 
 use std::ops::Range;
 
-use crate::isa::InstructionSet;
+use crate::isa::{Available, InstructionSet};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
+
+/// The most rows of a strip.
+pub(super) const MAX_STRIP: usize = 16;
 
 /// The partial sums of a softmax row, summed at the end.
 pub(super) const SUM_LANES: usize = 16;
@@ -71,9 +74,9 @@ pub(super) struct SoftmaxRows<'a> {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set; those of the best one available if this CPU does not have it.
-    pub(super) fn new(isa: InstructionSet) -> &'static Self {
-        match isa.or_available() {
+    /// The kernels of an instruction set.
+    pub(super) fn new(isa: Available) -> &'static Self {
+        match isa.set() {
             InstructionSet::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => &x86::AVX2,
