@@ -34,8 +34,8 @@ mod modules;
 mod stream;
 mod tensor;
 mod tiling;
-mod tma;
 pub mod timing;
+mod tma;
 
 pub use attention::CudaOptions;
 pub use compiler::{compiler, set_compiler};
