@@ -3,6 +3,7 @@
 //! The functions are looked up by name here, rather than through a binding, because a binding that loads lazily panics
 //! where the library or one of its functions is missing.
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -146,7 +147,7 @@ driver_functions! {
     pool_free = "cuMemFreeAsync"(ptr: DevicePtr, stream: Handle);
     copy_to_device = "cuMemcpyHtoDAsync_v2"(to: DevicePtr, from: *const c_void, bytes: usize, stream: Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePtr, bytes: usize, stream: Handle);
-    fill = "cuMemsetD8Async"(ptr: DevicePtr, value: u8, bytes: usize, stream: Handle);
+    fill = "cuMemsetD8Async"(ptr: DevicePtr, byte: u8, bytes: usize, stream: Handle);
 
     stream_create = "cuStreamCreate"(stream: *mut Handle, flags: c_uint);
     stream_destroy = "cuStreamDestroy_v2"(stream: Handle);
@@ -241,7 +242,10 @@ fn open() -> Result<Library, CudaError> {
         // SAFETY: loading the driver runs its initialisers, which are made for that.
         match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
-            Err(error) if reason.is_empty() => reason = error.to_string(),
+            // The loader's words are in the error's source.
+            Err(error) if reason.is_empty() => {
+                reason = error.source().map_or_else(|| error.to_string(), |words| words.to_string());
+            }
             Err(_) => {}
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! attention   checks, streams, launch, faults         tensor, layout   borrowed and own device memory
 //! calls       what stays the same between launches    captures, masks  uploaded once, shared by calls
-//! tiling      block masks in a kernel's tiles
+//! counters    work counters of launches              tiling           block masks in a kernel's tiles
 //! modules     loaded kernels                          faults           what mods did wrong
 //! device, stream, memory                              on the driver, which is looked for at run time
 //! ```
