@@ -96,13 +96,14 @@ macro_rules! driver_functions {
         }
 
         impl Driver {
-            fn from_library(library: Library) -> Result<Self, CudaError> {
+            /// The driver behind a library, or the function that it lacks.
+            fn from_library(library: Library) -> Result<Self, &'static str> {
                 // SAFETY: the symbols have these signatures in every driver that exports them.
                 unsafe {
                     Ok(Self {
                         $($name: *library
                             .get(concat!($symbol, "\0").as_bytes())
-                            .map_err(|_| CudaError::MissingFunction { function: $symbol })?,)*
+                            .map_err(|_| $symbol)?,)*
                         version: 0,
                         _library: library,
                     })
@@ -185,12 +186,8 @@ impl Driver {
     }
 
     fn load() -> Result<Self, CudaError> {
-        let mut driver = match Self::from_library(open()?) {
-            Err(CudaError::MissingFunction { function }) => {
-                return Err(CudaError::DriverTooOld { found: format!("one without {function}") });
-            }
-            other => other?,
-        };
+        let mut driver = Self::from_library(open()?)
+            .map_err(|function| CudaError::DriverTooOld { found: format!("one without {function}") })?;
         // SAFETY: `cuInit` and `cuDriverGetVersion` may be called at any time; `version` is a valid place to write.
         unsafe {
             match driver.init(0) {
