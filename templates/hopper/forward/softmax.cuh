@@ -31,32 +31,13 @@ __device__ __forceinline__ float over_quad(float x, Combine combine) {
 }
 
 // Scores are accumulator registers of wgmma; an exponent is a score times `exponent_scale`, in base 2.
-#ifndef FLEX_CHUNKS
-#define FLEX_CHUNKS 2
-#endif
-#ifndef FLEX_POLY
-#define FLEX_POLY 0
-#endif
-// fp32 arithmetic only
-__device__ __forceinline__ float exp2_polynomial(float x) {
-    x = fmaxf(x, -127.0f);
-    const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the integer part moves to the low mantissa bits
-    const float f = x - (shifted - 12582912.0f);
-    const float p = fmaf(fmaf(fmaf(f, 0.05550410866f, 0.2402265069f), f, 0.6931471806f), f, 1.0f);
-    return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
-}
-#if FLEX_POLY == 0
-#define FLEX_EXP(x, i) exp2_approximate(x)
-#else
-#define FLEX_EXP(x, i) ((i / 4) % FLEX_POLY == FLEX_POLY - 1 ? exp2_polynomial(x) : exp2_approximate(x))
-#endif
 struct OnlineSoftmax {
     // Probabilities are relative to a reference that follows the maximum only when that has grown by more than this, so
     // sums and outputs are hardly ever rescaled. They stay below 2^8, well inside f16.
     static constexpr float kSlack = 8.0f;
 
     static constexpr float kSumLimit = 4096.0f;
-    static constexpr int kChunks = FLEX_CHUNKS;
+    static constexpr int kChunks = 2;
 
     float maximum[2];    // of the exponents of this thread's columns so far
     float reference[2];  // what the probabilities are relative to
@@ -130,7 +111,7 @@ struct OnlineSoftmax {
                 float& even = scores[i + 2 * r];
                 float& odd = scores[i + 2 * r + 1];
                 even = exp2_approximate(fmaf(even, exponent_scale, shift));
-                odd = FLEX_EXP(fmaf(odd, exponent_scale, shift), i);
+                odd = exp2_approximate(fmaf(odd, exponent_scale, shift));
                 even_sum += even;
                 odd_sum += odd;
             }
@@ -195,7 +176,7 @@ struct OnlineSoftmax {
             const int r = i / 2 % 2;
             const float shift = r ? shift1 : shift0;
             const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
-            const float odd = FLEX_EXP(fmaf(scores[i + 1], exponent_scale, shift), 2 * i);
+            const float odd = exp2_approximate(fmaf(scores[i + 1], exponent_scale, shift));
             even_sum[r] += even;
             odd_sum[r] += odd;
             p[i / 2] = Element::narrow(even, odd);
