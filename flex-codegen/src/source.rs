@@ -1,0 +1,204 @@
+//! The text of a kernel: constants, the mods, and the instantiation of a template.
+
+use std::fmt::Write;
+
+use flex_core::attention::DType;
+
+use crate::plan::portable;
+use crate::{
+    CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, Template,
+};
+
+/// The generated `Captures` and `Mods`, and what the host must know of them.
+#[derive(Clone, Debug)]
+pub struct Snippet {
+    /// C++ inside `namespace flex`.
+    pub text: String,
+    /// The layout of `Captures`.
+    pub captures: CaptureLayout,
+    /// What the code may record as faults.
+    pub fault_sites: FaultSites,
+}
+
+/// Everything that goes into the compiler, and what is known of the result before.
+#[derive(Clone, Debug)]
+pub struct KernelSource {
+    /// What the kernel is, in a line.
+    pub describe: String,
+    /// The translation unit.
+    pub text: String,
+    /// The templates, `(name as included, text)`.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The compiler's options.
+    pub options: Vec<String>,
+    /// The name of the kernel.
+    pub entry: &'static str,
+    /// Template and tiles.
+    pub schedule: Schedule,
+    /// Threads a block.
+    pub threads: u32,
+    /// Dynamic shared memory a block, in bytes.
+    pub smem_bytes: u32,
+    /// The layout of the captures.
+    pub captures: CaptureLayout,
+    /// What the mods may record as faults.
+    pub fault_sites: FaultSites,
+}
+
+macro_rules! templates {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../templates/", $name)))),*]
+    };
+}
+
+const FORWARD_PORTABLE: &[(&str, &str)] = templates![
+    "forward_portable.cuh",
+    "flex/default_mods.cuh",
+    "flex/elements.cuh",
+    "flex/fault.cuh",
+    "flex/ops.cuh",
+    "flex/problem.cuh",
+    "flex/products.cuh",
+    "flex/products_f32.cuh",
+    "flex/products_half.cuh",
+    "flex/products_tf32.cuh",
+    "flex/ptx.cuh",
+    "flex/softmax.cuh",
+    "flex/tile_io.cuh",
+    "flex/tile_walk.cuh",
+];
+
+impl KernelSource {
+    /// The source of a specification.
+    ///
+    /// # Errors
+    /// If the specification contradicts itself or no kernel can do what it asks.
+    pub fn new(spec: &KernelSpec) -> Result<Self, CodegenError> {
+        if !spec.arch.is_supported() {
+            return Err(CodegenError::UnsupportedArch { arch: spec.arch });
+        }
+        let snippet = Snippet::of(spec)?;
+        match spec.schedule.template {
+            Template::ForwardPortable => Self::forward_portable(spec, snippet),
+        }
+    }
+
+    fn forward_portable(spec: &KernelSpec, snippet: Snippet) -> Result<Self, CodegenError> {
+        portable::check(spec)?;
+        let Schedule { tile_q, tile_kv, warps, blocks_per_sm, .. } = spec.schedule;
+        let entry = "flex_forward_portable";
+        let threads = warps * 32;
+        let describe = describe(spec);
+        let products = match (spec.dtype, spec.matmul) {
+            (DType::F16, _) => "HalfProducts<f16>",
+            (DType::BF16, _) => "HalfProducts<bf16>",
+            (DType::F32, Matmul::Accurate) => "F32Products",
+            (DType::F32, Matmul::Tf32) => "Tf32Products",
+        };
+        let mut text = format!("// {describe}\n#include \"flex/ops.cuh\"\n#include \"flex/fault.cuh\"\n");
+        text.push_str(&snippet.text);
+        write!(
+            text,
+            r#"
+#include "forward_portable.cuh"
+
+namespace flex {{
+struct Config {{
+    using Products = {products};
+    static constexpr int kHeadDim = {head_dim};
+    static constexpr int kValueDim = {value_dim};
+    static constexpr int kTileQ = {tile_q};
+    static constexpr int kTileKv = {tile_kv};
+    static constexpr int kWarps = {warps};
+    static constexpr bool kVectorAccess = {vector_access};
+}};
+}}  // namespace flex
+
+extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
+{entry}(const __grid_constant__ flex::Problem problem, const __grid_constant__ flex::Captures captures) {{
+    flex::forward_portable<flex::Config>(problem, captures);
+}}
+"#,
+            head_dim = spec.head_dim,
+            value_dim = spec.value_dim,
+            vector_access = spec.vector_access,
+        )
+        .expect("writing to a string");
+        Ok(Self {
+            describe,
+            text,
+            headers: FORWARD_PORTABLE.to_vec(),
+            options: options(spec),
+            entry,
+            schedule: spec.schedule,
+            threads,
+            smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, tile_q, tile_kv),
+            captures: snippet.captures,
+            fault_sites: snippet.fault_sites,
+        })
+    }
+
+    /// The name of the kernel in caches and bundles: the hash of everything that goes into the compiler. The compiler's
+    /// version is not part of it, so that bundles are found without one.
+    pub fn key(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        part(env!("CARGO_PKG_VERSION"));
+        part(&self.text);
+        self.options.iter().for_each(|option| part(option));
+        for (name, text) in &self.headers {
+            part(name);
+            part(text);
+        }
+        hash.finalize().to_hex()[..32].to_owned()
+    }
+}
+
+fn options(spec: &KernelSpec) -> Vec<String> {
+    let mut options = vec![
+        format!("--gpu-architecture={}", spec.arch),
+        "--std=c++17".into(),
+        "-default-device".into(),
+        "--ptxas-options=-v".into(),
+    ];
+    if spec.precision == Precision::Accurate {
+        // Mods round after every operation, as Rust does; the templates fuse explicitly.
+        options.push("--fmad=false".into());
+    }
+    options
+}
+
+fn describe(spec: &KernelSpec) -> String {
+    let Schedule { template, tile_q, tile_kv, warps, .. } = spec.schedule;
+    let mut text = format!(
+        "{} for {}: {}{}, head dims {}/{}, tiles {tile_q}x{tile_kv}, {warps} warps",
+        template.name(),
+        spec.arch,
+        spec.dtype,
+        if spec.matmul == Matmul::Tf32 { " through tf32" } else { "" },
+        spec.head_dim,
+        spec.value_dim,
+    );
+    for (there, name) in [(spec.mask.is_some(), "mask"), (spec.score.is_some(), "score mod")] {
+        if there {
+            text += ", ";
+            text += name;
+        }
+    }
+    if spec.mask.is_some() || spec.score.is_some() {
+        text += match spec.precision {
+            Precision::Accurate => ", accurate",
+            Precision::Fast => ", fast",
+        };
+        if spec.guards == Guards::Proved {
+            text += ", loads proved in bounds";
+        }
+    }
+    if !spec.vector_access {
+        text += ", element access";
+    }
+    text
+}

@@ -1,0 +1,127 @@
+//! Everything that is fixed when a kernel is compiled.
+
+use std::sync::Arc;
+
+use flex_core::attention::DType;
+use flex_core::ir::Expr;
+use serde::{Deserialize, Serialize};
+
+use crate::Arch;
+
+/// How exactly the mods compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As Rust does: IEEE arithmetic in the written order, transcendental functions within 2 ulp or so.
+    Accurate,
+    /// Hardware approximations of transcendental functions and divisions, constants folded into neighbouring factors.
+    #[default]
+    Fast,
+}
+
+/// How f32 tensors are multiplied; without meaning for the 16-bit types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matmul {
+    /// In f32, and in f32 tensor-core accumulation for the 16-bit types.
+    #[default]
+    Accurate,
+    /// On the tensor cores, operands rounded to 11 bits of mantissa.
+    Tf32,
+}
+
+/// What has been proved of the mods' loads and divisions for the problem at hand.
+///
+/// The only way in which values reach the choice of a kernel: one specification has at most these two variants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Guards {
+    /// Nothing: the score mod clamps its loads and records faults; the mask, which its block mask has proved free of
+    /// faults, clamps the loads that Rust would not always execute.
+    #[default]
+    Guarded,
+    /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken, and the positions are
+    /// below 2²⁴, so that f32 holds them exactly.
+    Proved,
+}
+
+/// A kernel template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// cp.async and mma.sync, sm_80 and up.
+    ForwardPortable,
+}
+
+impl Template {
+    /// The name in listings and of the template's file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ForwardPortable => "forward_portable",
+        }
+    }
+}
+
+/// A template with the sizes it is instantiated with. Made by [`plan`](crate::plan).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Which kernel.
+    pub template: Template,
+    /// Queries a block of threads works on.
+    pub tile_q: u32,
+    /// Keys a step.
+    pub tile_kv: u32,
+    /// Warps that compute.
+    pub warps: u32,
+    /// Blocks of threads meant to be resident on a multiprocessor: bounds the registers a thread may use.
+    pub blocks_per_sm: u32,
+}
+
+/// Everything that is fixed when a kernel is compiled; equal specifications are one kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KernelSpec {
+    /// The architecture.
+    pub arch: Arch,
+    /// The kernel and its tiles.
+    pub schedule: Schedule,
+    /// The dtype of query, key, value and out.
+    pub dtype: DType,
+    /// How f32 is multiplied.
+    pub matmul: Matmul,
+    /// The head dim of query and key.
+    pub head_dim: u32,
+    /// The head dim of value and out.
+    pub value_dim: u32,
+    /// All of query, key, value and out start at 16-byte boundaries, and so do their rows: head dims and strides are
+    /// multiples of 16 bytes.
+    pub vector_access: bool,
+    /// How exactly the mods compute.
+    pub precision: Precision,
+    /// What has been proved of the mods.
+    pub guards: Guards,
+    /// The mask of partial tiles.
+    pub mask: Option<Arc<Expr>>,
+    /// The score mod.
+    pub score: Option<Arc<Expr>>,
+}
+
+impl KernelSpec {
+    /// A specification without mods, with vector access and the default precision of the dtype: accurate for f32, fast
+    /// for the 16-bit types.
+    pub fn new(arch: Arch, schedule: Schedule, dtype: DType, head_dim: u32, value_dim: u32) -> Self {
+        let precision = if dtype == DType::F32 { Precision::Accurate } else { Precision::Fast };
+        Self {
+            arch,
+            schedule,
+            dtype,
+            matmul: Matmul::Accurate,
+            head_dim,
+            value_dim,
+            vector_access: true,
+            precision,
+            guards: Guards::Guarded,
+            mask: None,
+            score: None,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What can be known of an expression without running a kernel.
+
+pub mod affine;
+pub mod demand;
+pub mod derivative;
+pub mod faults;
+pub mod interpret;
+pub mod interval;
+pub mod simplify;
+pub mod variance;

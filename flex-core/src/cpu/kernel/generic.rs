@@ -1,0 +1,132 @@
+//! The kernels, once for all instruction sets.
+
+use super::simd::Simd;
+use super::{Product, Softmax, TILE_KEYS};
+
+/// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `ROW` apart and steps `STEP` apart; `b`
+/// has `NV` vectors a step.
+///
+/// # Safety
+/// The CPU has the features of `S`; the pointers are good for `steps` steps.
+#[inline(always)]
+unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize, const STEP: usize>(
+    acc: &mut [[S::V; NV]; MR],
+    mut a: *const f32,
+    mut b: *const f32,
+    steps: usize,
+) {
+    for _ in 0..steps {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let mut columns = [S::splat(0.0); NV];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = S::load(b.add(v * S::LANES));
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                let x = S::splat(*a.add(r * ROW));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = S::fma(x, column, *sum);
+                }
+            }
+            a = a.add(STEP);
+            b = b.add(NV * S::LANES);
+        }
+    }
+}
+
+/// `out[strip][r][panel] = Σₖ left[strip][k][r] · right[panel][k]`.
+///
+/// # Safety
+/// The CPU has the features of `S`; the pointers are good for what `Product` describes.
+#[inline(always)]
+pub(super) unsafe fn scores<S: Simd, const MR: usize, const NV: usize>(task: &Product) {
+    let nr = NV * S::LANES;
+    // A panel of keys stays in the nearest cache while all strips of queries pass.
+    for panel in task.panels.clone() {
+        for strip in 0..task.strips {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                let mut acc = [[S::splat(0.0); NV]; MR];
+                let left = task.left.add(strip * task.left_strip);
+                let right = task.right.add(panel * task.right_panel);
+                accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, task.steps);
+                let out = task.out.add(strip * task.out_strip + panel * nr);
+                for (r, row) in acc.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
+///
+/// # Safety
+/// As [`scores`].
+#[inline(always)]
+pub(super) unsafe fn values<S: Simd, const MR: usize, const NV: usize>(task: &Product) {
+    let nr = NV * S::LANES;
+    for panel in task.panels.clone() {
+        for strip in 0..task.strips {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                let out = task.out.add(strip * task.out_strip + panel * nr);
+                let mut acc = [[S::splat(0.0); NV]; MR];
+                for (r, row) in acc.iter_mut().enumerate() {
+                    let factor = S::splat(*task.factor.add(strip * MR + r));
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = S::mul(factor, S::load(out.add(r * task.out_row + v * S::LANES)));
+                    }
+                }
+                let left = task.left.add(strip * task.left_strip);
+                let right = task.right.add(panel * task.right_panel);
+                accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, task.steps);
+                for (r, row) in acc.iter().enumerate() {
+                    for (v, sum) in row.iter().enumerate() {
+                        S::store(out.add(r * task.out_row + v * S::LANES), *sum);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One step of the online softmax: scores become weights, in place.
+///
+/// # Safety
+/// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
+#[inline(always)]
+pub(super) unsafe fn softmax<S: Simd>(task: &Softmax) {
+    let vectors = task.keys.start / S::LANES..task.keys.end.div_ceil(S::LANES);
+    for r in 0..task.rows {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let row = task.scores.add(r * TILE_KEYS);
+            let mut largest = S::splat(f32::NEG_INFINITY);
+            for v in vectors.clone() {
+                // A NaN is dropped here and comes back as the exponential of itself.
+                largest = S::max(S::load(row.add(v * S::LANES)), largest);
+            }
+            let before = *task.max.add(r);
+            let now = before.max(S::reduce_max(largest) * task.factor);
+            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
+            *task.max.add(r) = now;
+            let rescale = S::exp2(S::splat(before - reference));
+            let (factor, shift) = (S::splat(task.factor), S::splat(-reference));
+            let sums = task.sums.add(r * super::SUM_LANES);
+            let mut sum = S::mul(rescale, S::load(sums));
+            for v in vectors.clone() {
+                let at = row.add(v * S::LANES);
+                let weight = S::exp2(S::fma(S::load(at), factor, shift));
+                S::store(at, weight);
+                sum = S::add(sum, weight);
+            }
+            S::store(sums, sum);
+            let mut lane = [0.0f32; 16];
+            S::store(lane.as_mut_ptr(), rescale);
+            *task.rescale.add(r) = lane[0];
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Vectors of f32 as the kernels use them, one implementation an instruction set.
+
+/// Vector instructions. The functions are inlined into code that is compiled with the features of the set.
+///
+/// # Safety
+/// All functions need a CPU with the features of the implementing set, and pointers to [`LANES`](Self::LANES) floats.
+pub(super) trait Simd: Copy {
+    /// A vector.
+    type V: Copy;
+    /// The floats of a vector.
+    const LANES: usize;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, x: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger one; `b` where one is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds.
+    unsafe fn exp2(x: Self::V) -> Self::V;
+    unsafe fn reduce_max(x: Self::V) -> f32;
+}
+
+/// The coefficients of (2ᶠ − 1)/f on [−½, ½], lowest power first.
+const EXP2: [f32; 6] =
+    [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_64];
+
+/// Arrays that the compiler turns into whatever vectors the target has.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Simd for Portable {
+    type V = [f32; 8];
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::V {
+        // SAFETY: the caller's pointer is good for eight floats.
+        unsafe { from.cast::<[f32; 8]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: Self::V) {
+        // SAFETY: the caller's pointer is good for eight floats.
+        unsafe { to.cast::<[f32; 8]>().write(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Without a fused instruction `mul_add` is a call to libm.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            std::array::from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(x: Self::V) -> Self::V {
+        // Adding 1.5 · 2²³ rounds to the nearest integer, which is then in the low bits.
+        const ROUND: f32 = 12_582_912.0;
+        std::array::from_fn(|i| {
+            let x = x[i];
+            let bounded = if x < -126.0 { -126.0 } else { x };
+            let shifted = bounded + ROUND;
+            let f = bounded - (shifted - ROUND);
+            let mut p = EXP2[5];
+            for c in EXP2[..5].iter().rev() {
+                p = p * f + c;
+            }
+            let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+            let y = (p * f + 1.0) * f32::from_bits(power);
+            if x < -126.0 { 0.0 } else { y }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max(x: Self::V) -> f32 {
+        x.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{EXP2, Simd};
+
+    /// Eight floats.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2;
+
+    // SAFETY of the bodies: the caller's CPU has AVX2 and FMA, and its pointers are good for eight floats.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx2 {
+        type V = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, x: __m256) {
+            unsafe { _mm256_storeu_ps(to, x) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn exp2(x: __m256) -> __m256 {
+            unsafe {
+                let least = _mm256_set1_ps(-126.0);
+                // False for NaN, so that a NaN is kept.
+                let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, least);
+                let bounded = _mm256_blendv_ps(x, least, tiny);
+                let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(bounded);
+                let f = _mm256_sub_ps(bounded, n);
+                let mut p = _mm256_set1_ps(EXP2[5]);
+                for &c in EXP2[..5].iter().rev() {
+                    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(c));
+                }
+                let y = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0));
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+                let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
+                _mm256_andnot_ps(tiny, _mm256_mul_ps(y, power))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn reduce_max(x: __m256) -> f32 {
+            unsafe {
+                let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+                _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+    }
+
+    /// Sixteen floats.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    // SAFETY of the bodies: the caller's CPU has AVX-512 F and DQ, and its pointers are good for sixteen floats.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, x: __m512) {
+            unsafe { _mm512_storeu_ps(to, x) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn exp2(x: __m512) -> __m512 {
+            unsafe {
+                // Not less than: true for NaN, so that a NaN is kept.
+                let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
+                let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+                let f = _mm512_sub_ps(x, n);
+                let mut p = _mm512_set1_ps(EXP2[5]);
+                for &c in EXP2[..5].iter().rev() {
+                    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+                }
+                let y = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
+                _mm512_maskz_scalef_ps(normal, y, n)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn reduce_max(x: __m512) -> f32 {
+            unsafe {
+                let x = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+                Avx2::reduce_max(x)
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Every kernel of every instruction set against plain loops.
+
+use super::*;
+
+fn all() -> impl Iterator<Item = (InstructionSet, &'static Kernels)> {
+    let available = InstructionSet::ALL.into_iter().filter(|isa| isa.is_available());
+    available.map(|isa| (isa, Kernels::new(isa)))
+}
+
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let mut x = seed;
+    let next = |_| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(next).collect()
+}
+
+#[test]
+fn exp2_is_within_two_ulp_and_underflows_to_zero() {
+    for (isa, kernels) in all() {
+        let mut worst = 0.0f64;
+        // Every 97th float from −∞ to 127.5.
+        let inputs = (0..=u32::MAX).step_by(97).map(f32::from_bits).filter(|x| *x <= 127.5);
+        let mut inputs = inputs.chain([0.0, -0.0, -126.0, f32::NEG_INFINITY]).peekable();
+        while inputs.peek().is_some() {
+            let x: Vec<f32> = inputs.by_ref().take(4096).collect();
+            let mut y = x.clone();
+            y.resize(x.len().next_multiple_of(kernels.lanes), 0.0);
+            kernels.exp2(&mut y);
+            for (&x, &y) in x.iter().zip(&y) {
+                if x < -126.0 {
+                    assert_eq!(y, 0.0, "2^{x:e} ({isa})");
+                    continue;
+                }
+                let exact = f64::from(x).exp2();
+                let nearest = exact as f32;
+                let ulp = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
+                worst = worst.max((f64::from(y) - exact).abs() / ulp);
+            }
+        }
+        assert!(worst <= 2.0, "off by {worst} ulp ({isa})");
+        let mut special = vec![f32::NAN; kernels.lanes];
+        kernels.exp2(&mut special);
+        assert!(special.iter().all(|x| x.is_nan()), "{isa}");
+    }
+}
+
+#[test]
+fn products_are_those_of_plain_loops() {
+    for (isa, kernels) in all() {
+        for head_dim in [1, 2, 5, 64] {
+            let (strips, panels) = (3, TILE_KEYS / kernels.panel);
+            let rows = strips * kernels.strip;
+            let query = numbers(rows * head_dim, 1);
+            let key = numbers(panels * head_dim * kernels.panel, 2);
+            let mut scores = vec![9.0; rows * TILE_KEYS];
+            kernels.scores(&query, &key, head_dim, 1..panels, &mut scores);
+            for r in 0..rows {
+                for c in 0..TILE_KEYS {
+                    let got = scores[r * TILE_KEYS + c];
+                    if c < kernels.panel {
+                        assert_eq!(got, 9.0, "outside the panels ({isa})");
+                        continue;
+                    }
+                    let of_query =
+                        |d| query[(r / kernels.strip * head_dim + d) * kernels.strip + r % kernels.strip];
+                    let of_key =
+                        |d| key[(c / kernels.panel * head_dim + d) * kernels.panel + c % kernels.panel];
+                    let exact: f64 =
+                        (0..head_dim).map(|d| f64::from(of_query(d)) * f64::from(of_key(d))).sum();
+                    assert!((f64::from(got) - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                }
+            }
+
+            let columns = 2 * kernels.panel;
+            let value = numbers(2 * TILE_KEYS * kernels.panel, 3);
+            let weights = numbers(rows * TILE_KEYS, 4);
+            let rescale = numbers(rows, 5);
+            for keys in [0..TILE_KEYS, 3..7, 5..5, 100..128] {
+                let before = numbers(rows * columns, 6);
+                let mut out = before.clone();
+                kernels.values(&weights, &value, keys.clone(), &rescale, &mut out, columns);
+                for r in 0..rows {
+                    for c in 0..columns {
+                        let of_value = |k: usize| {
+                            value[(c / kernels.panel * TILE_KEYS + k) * kernels.panel + c % kernels.panel]
+                        };
+                        let sum: f64 = keys
+                            .clone()
+                            .map(|k| f64::from(weights[r * TILE_KEYS + k]) * f64::from(of_value(k)))
+                            .sum();
+                        let exact = f64::from(rescale[r]) * f64::from(before[r * columns + c]) + sum;
+                        let got = out[r * columns + c];
+                        assert!((f64::from(got) - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_keeps_maximum_and_sums_across_tiles() {
+    for (isa, kernels) in all() {
+        let rows = 2 * kernels.strip;
+        let (mut max, mut sums, mut rescale) =
+            (vec![f32::NEG_INFINITY; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
+        let factor = 1.7f32;
+        let first = numbers(rows * TILE_KEYS, 1);
+        let second: Vec<f32> = numbers(rows * TILE_KEYS, 2).iter().map(|x| x * 5.0).collect();
+        let keys = [0..TILE_KEYS, kernels.lanes..2 * kernels.lanes];
+        let mut weights = [first.clone(), second.clone()];
+        for (weights, keys) in weights.iter_mut().zip(&keys) {
+            let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
+            kernels.softmax(weights, keys.clone(), factor, state);
+        }
+        for r in 0..rows {
+            let parts = [(&first, &keys[0]), (&second, &keys[1])];
+            let scaled = |x: f32| f64::from(x) * f64::from(factor);
+            let all = || parts.iter().flat_map(|(x, keys)| &x[r * TILE_KEYS..][(*keys).clone()]);
+            let exact_max = all().fold(f64::NEG_INFINITY, |m, &x| m.max(scaled(x)));
+            let exact_sum: f64 = all().map(|&x| (scaled(x) - exact_max).exp2()).sum();
+            assert!((f64::from(max[r]) - exact_max).abs() < 1e-5, "{isa}");
+            let sum: f32 = sums[r * SUM_LANES..][..SUM_LANES].iter().sum();
+            assert!((f64::from(sum) / exact_sum - 1.0).abs() < 1e-5, "{sum} for {exact_sum} ({isa})");
+            let first_max = first[r * TILE_KEYS..][..TILE_KEYS].iter().fold(f32::MIN, |m, x| m.max(*x));
+            let exact = (scaled(first_max) - exact_max).exp2();
+            assert!((f64::from(rescale[r]) - exact).abs() < 1e-5, "{} for {exact} ({isa})", rescale[r]);
+            let key = keys[1].start + 3;
+            let weight = (scaled(second[r * TILE_KEYS + key]) - exact_max).exp2();
+            assert!((f64::from(weights[1][r * TILE_KEYS + key]) - weight).abs() < 1e-5, "{isa}");
+            assert_eq!(weights[1][r * TILE_KEYS], second[r * TILE_KEYS], "outside the keys ({isa})");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Attention on the CPU.
+//!
+//! A call is cut into [items](item): some queries of the heads that share a key/value head. An item walks the tiles of
+//! keys that its block mask does not skip. Each tile of key and value is packed once for the item and used by all its
+//! blocks of rows: scores = query · keyᵀ, the score mod, the mask where the tile is partial, one step of the online
+//! softmax, and out += weights · value. Nothing of the size of the attention matrix is ever stored.
+//!
+//! Exact cases: a row that keeps no key, or whose scores all are −∞, gives out 0, lse −∞ and max −∞. A kept score that
+//! is NaN or +∞ makes the row NaN (out, lse and max). Keys that are not kept in a partial tile have the weight 0, so
+//! their values must be finite numbers.
+
+mod item;
+mod kernel;
+mod options;
+mod output;
+mod pack;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod tiles;
+mod workspace;
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::attention::{AttentionError, ElementsMut, Problem};
+use crate::isa::InstructionSet;
+use crate::rows::RowProgram;
+use item::Job;
+use kernel::Kernels;
+use output::Output;
+use tiles::Tiles;
+
+pub use options::CpuOptions;
+
+/// Computes out = softmax(where(mask, score_mod(query·keyᵀ·scale), −∞))·value.
+///
+/// `out` is contiguous `[batch, heads, q_len, value_dim]` in the dtype of query; `lse` (natural logarithm of the sum of
+/// exponentials) and `max_scores` (the largest modified score) are contiguous `[batch, heads, q_len]`. Products and sums
+/// are f32, whatever the dtype.
+///
+/// # Errors
+/// If the problem does not fit together, a buffer has the wrong dtype or length, or a mod faults: then the contents of
+/// the buffers are unspecified. Which fault is returned does not depend on the threads.
+pub fn attention(
+    problem: &Problem,
+    options: &CpuOptions,
+    out: ElementsMut,
+    lse: Option<&mut [f32]>,
+    max_scores: Option<&mut [f32]>,
+) -> Result<(), AttentionError> {
+    let shape = problem.validate()?;
+    if out.dtype() != problem.query.dtype() {
+        let (expected, got) = (problem.query.dtype(), out.dtype());
+        return Err(AttentionError::DTypeMismatch { tensor: "out", expected, got });
+    }
+    let lengths = [
+        ("out", shape.rows() * shape.value_dim, Some(out.len())),
+        ("lse", shape.rows(), lse.as_ref().map(|x| x.len())),
+        ("max_scores", shape.rows(), max_scores.as_ref().map(|x| x.len())),
+    ];
+    for (output, expected, got) in lengths {
+        if let Some(got) = got.filter(|got| *got != expected) {
+            return Err(AttentionError::OutputLength { output, expected, got });
+        }
+    }
+
+    let isa = options.instruction_set.unwrap_or_else(InstructionSet::current).or_available();
+    let tiles = Tiles { mask: problem.block_mask, kv_len: shape.kv_len };
+    let job = Job {
+        problem,
+        shape,
+        isa,
+        kernels: Kernels::new(isa),
+        tiles,
+        mask: problem.block_mask.map(|mask| RowProgram::new(mask.mask_mod().bound())),
+        score: problem.score_mod.map(|score| RowProgram::new(score.bound())),
+    };
+    let items = schedule::items(&shape, &tiles);
+    let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
+    // The fault of the first item in the list.
+    let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
+    schedule::run(options.threads, items.len(), |i| {
+        if let Err(error) = workspace::with(|workspace| job.run(&items[i], &output, workspace)) {
+            let mut first = fault.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.as_ref().is_none_or(|(index, _)| i < *index) {
+                *first = Some((i, error));
+            }
+        }
+    });
+    match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}

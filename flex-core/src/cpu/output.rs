@@ -1,0 +1,134 @@
+//! Where results go: the caller's buffers, shared by threads that write different rows.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use crate::attention::{DType, ElementsMut};
+
+/// The output buffers of a call.
+pub(super) struct Output<'a> {
+    out: *mut u8,
+    dtype: DType,
+    columns: usize,
+    rows: usize,
+    lse: Option<*mut f32>,
+    max_scores: Option<*mut f32>,
+    borrowed: PhantomData<&'a mut f32>,
+}
+
+// SAFETY: rows are handed out through `Output::rows` only, whose caller promises that no two threads have the same row.
+unsafe impl Sync for Output<'_> {}
+
+/// Some rows of the output buffers.
+pub(super) struct OutputRows<'a> {
+    pub(super) out: ElementsMut<'a>,
+    pub(super) lse: Option<&'a mut [f32]>,
+    pub(super) max_scores: Option<&'a mut [f32]>,
+}
+
+impl<'a> Output<'a> {
+    /// Takes the buffers of `rows` rows of `columns` columns. The caller has checked the lengths.
+    pub(super) fn new(
+        out: ElementsMut<'a>,
+        rows: usize,
+        columns: usize,
+        lse: Option<&'a mut [f32]>,
+        max_scores: Option<&'a mut [f32]>,
+    ) -> Self {
+        assert_eq!(out.len(), rows * columns, "the output has its length");
+        assert!(
+            [&lse, &max_scores].iter().all(|x| x.as_ref().is_none_or(|x| x.len() == rows)),
+            "one value a row"
+        );
+        let dtype = out.dtype();
+        let out = match out {
+            ElementsMut::F32(x) => x.as_mut_ptr().cast(),
+            ElementsMut::F16(x) => x.as_mut_ptr().cast(),
+            ElementsMut::BF16(x) => x.as_mut_ptr().cast(),
+        };
+        Self {
+            out,
+            dtype,
+            columns,
+            rows,
+            lse: lse.map(<[f32]>::as_mut_ptr),
+            max_scores: max_scores.map(<[f32]>::as_mut_ptr),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// Some rows, to write.
+    ///
+    /// # Safety
+    /// While the result lives, no other one may contain any of the rows.
+    pub(super) unsafe fn rows(&self, rows: Range<usize>) -> OutputRows<'_> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "the rows are there");
+        let (first, count) = (rows.start * self.columns, rows.len() * self.columns);
+        // SAFETY: the range lies inside buffers that are borrowed for 'a, and the caller keeps others off.
+        unsafe fn part<'b, T>(start: *mut T, first: usize, count: usize) -> &'b mut [T] {
+            // SAFETY: see above.
+            unsafe { std::slice::from_raw_parts_mut(start.add(first), count) }
+        }
+        // SAFETY: as above; the element type is the one the pointer was made from.
+        unsafe {
+            OutputRows {
+                out: match self.dtype {
+                    DType::F32 => ElementsMut::F32(part(self.out.cast(), first, count)),
+                    DType::F16 => ElementsMut::F16(part(self.out.cast::<f16>(), first, count)),
+                    DType::BF16 => ElementsMut::BF16(part(self.out.cast::<bf16>(), first, count)),
+                },
+                lse: self.lse.map(|x| part(x, rows.start, rows.len())),
+                max_scores: self.max_scores.map(|x| part(x, rows.start, rows.len())),
+            }
+        }
+    }
+}
+
+/// One row of results before it is rounded to the output's type.
+pub(super) struct RowResult<'a> {
+    /// Σ weight · value, at least as many columns as the output.
+    pub(super) weighted: &'a [f32],
+    /// The sum of the weights.
+    pub(super) sum: f32,
+    /// The maximum, in the units of the exponent of 2.
+    pub(super) max: f32,
+}
+
+impl OutputRows<'_> {
+    /// Writes row `i` of these rows.
+    pub(super) fn write(&mut self, i: usize, columns: usize, row: RowResult) {
+        let RowResult { weighted, sum, max } = row;
+        // A row without any weight is zero; a NaN sum makes the row NaN.
+        let inverse = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+        let (weighted, range) = (&weighted[..columns], i * columns..(i + 1) * columns);
+        match &mut self.out {
+            ElementsMut::F32(out) => {
+                for (x, w) in out[range].iter_mut().zip(weighted) {
+                    *x = w * inverse;
+                }
+            }
+            ElementsMut::F16(out) => {
+                for (x, w) in out[range].iter_mut().zip(weighted) {
+                    *x = f16::from_f32(w * inverse);
+                }
+            }
+            ElementsMut::BF16(out) => {
+                for (x, w) in out[range].iter_mut().zip(weighted) {
+                    *x = bf16::from_f32(w * inverse);
+                }
+            }
+        }
+        if let Some(lse) = &mut self.lse {
+            lse[i] = if sum == 0.0 {
+                f32::NEG_INFINITY
+            } else {
+                ((f64::from(max) + f64::from(sum).log2()) * std::f64::consts::LN_2) as f32
+            };
+        }
+        if let Some(max_scores) = &mut self.max_scores {
+            max_scores[i] = if sum.is_nan() { f32::NAN } else { max * std::f32::consts::LN_2 };
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Which items there are, and the threads that run them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::item::{BLOCK_ROWS, Item};
+use super::tiles::Tiles;
+use crate::attention::Shape;
+
+/// The most rows of an item: packing a tile of keys is shared by them.
+const ITEM_ROWS: usize = 256;
+/// Items are made smaller, down to one block, until there are this many.
+const ENOUGH_ITEMS: usize = 16;
+
+/// The items of a problem, the most expensive first. They depend on the problem only, not on the threads.
+pub(super) fn items(shape: &Shape, tiles: &Tiles) -> Vec<Item> {
+    let group = shape.group();
+    let mut rows = ITEM_ROWS;
+    let parts = |rows: usize| {
+        let heads = group.min((rows / BLOCK_ROWS).max(1)).min(rows.div_ceil(shape.q_len).max(1));
+        let queries = (rows / heads).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
+        (heads, queries)
+    };
+    let count = |(heads, queries): (usize, usize)| {
+        shape.batch * shape.kv_heads * group.div_ceil(heads) * shape.q_len.div_ceil(queries)
+    };
+    while rows > BLOCK_ROWS && count(parts(rows)) < ENOUGH_ITEMS {
+        rows /= 2;
+    }
+    let (heads_each, queries_each) = parts(rows);
+    let mut items = Vec::with_capacity(count((heads_each, queries_each)));
+    for batch in 0..shape.batch {
+        for kv_head in 0..shape.kv_heads {
+            for heads in chunks(group, heads_each) {
+                let heads = kv_head * group + heads.start..kv_head * group + heads.end;
+                for queries in chunks(shape.q_len, queries_each) {
+                    let cost = heads.clone().map(|h| tiles.cost(batch, h, &queries)).sum();
+                    items.push(Item { batch, kv_head, heads: heads.clone(), queries, cost });
+                }
+            }
+        }
+    }
+    items.sort_by_key(|item| std::cmp::Reverse(item.cost));
+    items
+}
+
+fn chunks(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(each).map(move |start| start..(start + each).min(len))
+}
+
+/// Runs `work` for 0..count, each once, smaller numbers first; on the current rayon pool or on a pool of `threads`.
+pub(super) fn run(threads: Option<usize>, count: usize, work: impl Fn(usize) + Sync) {
+    match threads {
+        Some(1) => (0..count).for_each(work),
+        Some(threads) => match pool(threads) {
+            Some(pool) => pool.install(|| share(count, &work)),
+            None => share(count, &work),
+        },
+        None => share(count, &work),
+    }
+}
+
+fn share(count: usize, work: &(impl Fn(usize) + Sync)) {
+    let threads = rayon::current_num_threads().min(count);
+    if threads <= 1 {
+        return (0..count).for_each(work);
+    }
+    let next = AtomicUsize::new(0);
+    let take = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= count {
+                break;
+            }
+            work(i);
+        }
+    };
+    rayon::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| take());
+        }
+        take();
+    });
+}
+
+/// The pool kept for a number of threads; `None` if the threads cannot be had.
+fn pool(threads: usize) -> Option<Arc<rayon::ThreadPool>> {
+    static POOLS: OnceLock<Mutex<HashMap<usize, Arc<rayon::ThreadPool>>>> = OnceLock::new();
+    let mut pools = POOLS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = pools.get(&threads) {
+        return Some(pool.clone());
+    }
+    let named = |i| format!("flex-cpu-{i}");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build();
+    let pool = Arc::new(pool.map_err(|error| tracing::warn!(%error, threads, "no thread pool")).ok()?);
+    pools.insert(threads, pool.clone());
+    Some(pool)
+}

@@ -1,0 +1,414 @@
+//! The backend against the float64 reference.
+
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::{CpuOptions, attention};
+use crate::attention::{AttentionError, DType, Elements, ElementsMut, Problem, TensorRef};
+use crate::capture::{Capture, CaptureValue, IntoArray};
+use crate::ir::{BinaryOp, Builder, Input, NodeId, Scalar, Type, UnaryOp};
+use crate::isa::InstructionSet;
+use crate::mask::{BlockMask, BlockSize, Extent};
+use crate::mods::{MaskMod, ScoreMod};
+use crate::reference;
+
+/// Elements of one dtype, owned.
+#[derive(Clone, Debug)]
+enum Data {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+impl Data {
+    fn new(dtype: DType, values: Vec<f32>) -> Self {
+        match dtype {
+            DType::F32 => Self::F32(values),
+            DType::F16 => Self::F16(values.into_iter().map(f16::from_f32).collect()),
+            DType::BF16 => Self::BF16(values.into_iter().map(bf16::from_f32).collect()),
+        }
+    }
+
+    fn elements(&self) -> Elements<'_> {
+        match self {
+            Self::F32(x) => Elements::F32(x),
+            Self::F16(x) => Elements::F16(x),
+            Self::BF16(x) => Elements::BF16(x),
+        }
+    }
+
+    fn elements_mut(&mut self) -> ElementsMut<'_> {
+        match self {
+            Self::F32(x) => ElementsMut::F32(x),
+            Self::F16(x) => ElementsMut::F16(x),
+            Self::BF16(x) => ElementsMut::BF16(x),
+        }
+    }
+}
+
+/// A tensor with random strides: a permutation of the dimensions, possibly padded.
+struct Tensor {
+    data: Data,
+    shape: [usize; 4],
+    strides: [usize; 4],
+}
+
+impl Tensor {
+    fn random(rng: &mut StdRng, dtype: DType, shape: [usize; 4], strided: bool) -> Self {
+        let mut order = [0, 1, 2, 3];
+        let mut padding = 0;
+        if strided {
+            for i in (1..4).rev() {
+                order.swap(i, rng.random_range(0..=i));
+            }
+            padding = rng.random_range(0..3);
+        }
+        let mut strides = [0; 4];
+        let mut stride = 1;
+        for &axis in order.iter().rev() {
+            strides[axis] = stride;
+            stride *= shape[axis] + padding;
+        }
+        let data = (0..stride).map(|_| rng.random_range(-1.5f32..1.5)).collect();
+        Self { data: Data::new(dtype, data), shape, strides }
+    }
+
+    fn view(&self) -> TensorRef<'_> {
+        TensorRef::new("tensor", self.data.elements(), self.shape, self.strides).unwrap()
+    }
+}
+
+fn block_mask(mask: &MaskMod, extent: Extent, block: impl Into<BlockSize>) -> BlockMask {
+    BlockMask::builder(mask).block_size(block).build(extent).unwrap()
+}
+
+fn mask_of(build: impl FnOnce(&mut Builder, [NodeId; 4]) -> NodeId, captures: Vec<Capture>) -> MaskMod {
+    let mut b = Builder::new();
+    for c in &captures {
+        let decl = c.decl();
+        b.declare(decl.name, decl.ty, decl.rank);
+    }
+    let inputs = [Input::Batch, Input::Head, Input::Query, Input::Key].map(|i| b.input(i));
+    let root = build(&mut b, inputs);
+    MaskMod::new("mask", b.finish(root).unwrap(), captures).unwrap()
+}
+
+fn causal() -> MaskMod {
+    mask_of(|b, [_, _, q, kv]| b.binary(BinaryOp::Ge, q, kv), vec![])
+}
+
+fn masks(rng: &mut StdRng, extent: Extent) -> Vec<MaskMod> {
+    let window = rng.random_range(1..60);
+    let sliding = mask_of(
+        |b, [_, _, q, kv]| {
+            let w = b.constant(window);
+            let distance = b.binary(BinaryOp::Sub, q, kv);
+            let near = b.binary(BinaryOp::Le, distance, w);
+            let past = b.binary(BinaryOp::Ge, q, kv);
+            b.and_then(past, near)
+        },
+        vec![],
+    );
+    let len = extent.q_len.max(extent.kv_len);
+    let documents: Vec<i32> = (0..len as i32).map(|i| i / 37).collect();
+    let array = |data: &Vec<i32>| CaptureValue::Array(data.into_array());
+    let document = mask_of(
+        |b, [_, _, q, kv]| {
+            let doc = crate::ir::CaptureId(0);
+            let (of_q, of_kv) = (b.load(doc, &[q]), b.load(doc, &[kv]));
+            b.binary(BinaryOp::Eq, of_q, of_kv)
+        },
+        vec![Capture { name: "doc".into(), value: array(&documents) }],
+    );
+    // Odd keys, and only for some heads: rows without keys, tiles without runs.
+    let odd = mask_of(
+        |b, [batch, h, q, kv]| {
+            let (one, two, three) = (b.constant(1), b.constant(2), b.constant(3));
+            let odd = b.binary(BinaryOp::Rem, kv, two);
+            let odd = b.binary(BinaryOp::Eq, odd, one);
+            let sum = b.binary(BinaryOp::Add, batch, h);
+            let sum = b.binary(BinaryOp::Add, sum, q);
+            let row = b.binary(BinaryOp::Rem, sum, three);
+            let row = b.binary(BinaryOp::Ne, row, one);
+            b.and_then(row, odd)
+        },
+        vec![],
+    );
+    vec![causal(), sliding, document.clone(), &document & &causal(), odd, !causal(), MaskMod::all()]
+}
+
+fn score_mods(rng: &mut StdRng) -> Vec<ScoreMod> {
+    let slopes: Vec<f32> = (0..16).map(|_| rng.random_range(0.01f32..0.2)).collect();
+    let mut b = Builder::new();
+    let slope = b.declare("slope", Type::F32, 1);
+    let (h, q, kv) = (b.input(Input::Head), b.input(Input::Query), b.input(Input::Key));
+    let slope = b.load(slope, &[h]);
+    let distance = b.binary(BinaryOp::Sub, kv, q);
+    let distance = b.cast(Type::F32, distance);
+    let bias = b.binary(BinaryOp::Mul, slope, distance);
+    let score = b.input(Input::Score);
+    let root = b.binary(BinaryOp::Add, score, bias);
+    let captures = vec![Capture { name: "slope".into(), value: CaptureValue::Array((&slopes).into_array()) }];
+    let alibi = ScoreMod::new("alibi", b.finish(root).unwrap(), captures).unwrap();
+
+    let mut b = Builder::new();
+    let (score, cap) = (b.input(Input::Score), b.constant(2.0f32));
+    let x = b.binary(BinaryOp::Div, score, cap);
+    let x = b.unary(UnaryOp::Tanh, x);
+    let root = b.binary(BinaryOp::Mul, x, cap);
+    let softcap = ScoreMod::new("softcap", b.finish(root).unwrap(), vec![]).unwrap();
+    let both = alibi.then(&softcap);
+    vec![alibi, softcap, both]
+}
+
+struct Case {
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dtype: DType,
+}
+
+struct Results {
+    out: Data,
+    lse: Vec<f32>,
+    max_scores: Vec<f32>,
+}
+
+impl Case {
+    fn random(rng: &mut StdRng, dtype: DType) -> Self {
+        let pick = |rng: &mut StdRng, from: &[usize]| from[rng.random_range(0..from.len())];
+        let (batch, kv_heads) = (rng.random_range(1..3), rng.random_range(1..3));
+        let group = pick(rng, &[1, 1, 2, 3]);
+        let lens = [1, 2, 7, 8, 9, 31, 33, 63, 64, 65, 127, 128, 129, 200, 257];
+        let (q_len, kv_len) = (pick(rng, &lens), pick(rng, &lens));
+        let dims = [1, 3, 8, 16, 32, 33, 64, 80, 128];
+        let (head_dim, value_dim) = (pick(rng, &dims), pick(rng, &dims));
+        let kv_batch = if rng.random_bool(0.3) { 1 } else { batch };
+        let strided = rng.random_bool(0.5);
+        let mut tensor = |shape| Tensor::random(rng, dtype, shape, strided);
+        Self {
+            query: tensor([batch, kv_heads * group, q_len, head_dim]),
+            key: tensor([kv_batch, kv_heads, kv_len, head_dim]),
+            value: tensor([kv_batch, kv_heads, kv_len, value_dim]),
+            dtype,
+        }
+    }
+
+    fn contiguous(rng: &mut StdRng, dtype: DType, q: [usize; 4], k: [usize; 4], v: [usize; 4]) -> Self {
+        let mut tensor = |shape| Tensor::random(rng, dtype, shape, false);
+        Self { query: tensor(q), key: tensor(k), value: tensor(v), dtype }
+    }
+
+    fn extent(&self) -> Extent {
+        let [batch, heads, q_len, _] = self.query.shape;
+        Extent { batch, heads, q_len, kv_len: self.key.shape[2] }
+    }
+
+    fn problem(&self) -> Problem<'_> {
+        let (query, key, value) = (self.query.view(), self.key.view(), self.value.view());
+        Problem { query, key, value, scale: None, score_mod: None, block_mask: None }
+    }
+
+    fn run(&self, problem: &Problem, options: &CpuOptions) -> Result<Results, AttentionError> {
+        let shape = problem.validate()?;
+        let rows = shape.rows();
+        let mut out = Data::new(self.dtype, vec![7.0; rows * shape.value_dim]);
+        let (mut lse, mut max_scores) = (vec![7.0; rows], vec![7.0; rows]);
+        attention(problem, options, out.elements_mut(), Some(&mut lse), Some(&mut max_scores))?;
+        Ok(Results { out, lse, max_scores })
+    }
+
+    fn check(&self, problem: &Problem, options: &CpuOptions) {
+        let expected = reference::attention(problem).unwrap();
+        let got = self.run(problem, options).unwrap();
+        // Outputs are averages of values below 1.5; the error of a weight is in proportion to the scores.
+        let size = f64::from(problem.effective_scale().abs()) * (self.query.shape[3] as f64).sqrt();
+        let (tolerance, of_scores) = match self.dtype {
+            DType::F32 => (2e-6 * (1.0 + size), 4e-6),
+            DType::F16 => (1.2e-3, 4e-6),
+            DType::BF16 => (1.2e-2, 4e-2),
+        };
+        let close = |got: f32, expected: f64, tolerance: f64| {
+            let got = f64::from(got);
+            got == expected || got.is_nan() && expected.is_nan() || (got - expected).abs() <= tolerance
+        };
+        let what = || {
+            let shapes = (self.query.shape, self.key.shape, self.value.shape);
+            let block = problem.block_mask.map(BlockMask::block_size);
+            let names =
+                (problem.block_mask.map(|m| m.mask_mod().name()), problem.score_mod.map(|m| m.name()));
+            format!("{shapes:?} {block:?} {names:?} {options:?} {:?}", self.dtype)
+        };
+        for (i, &expected) in expected.out.iter().enumerate() {
+            let got = got.out.elements().get(i);
+            assert!(close(got, expected, tolerance), "out[{i}] is {got}, expected {expected}: {}", what());
+        }
+        for (name, got, expected) in
+            [("lse", &got.lse, &expected.lse), ("max", &got.max_scores, &expected.max_scores)]
+        {
+            for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+                let tolerance = of_scores * expected.abs().max(1.0);
+                assert!(
+                    close(got, expected, tolerance),
+                    "{name}[{i}] is {got}, expected {expected}: {}",
+                    what()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn random_problems_agree_with_the_reference() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let blocks: [BlockSize; 6] =
+        [128.into(), 64.into(), (16, 48).into(), (5, 7).into(), (256, 32).into(), (1, 200).into()];
+    for i in 0..160 {
+        let dtype = [DType::F32, DType::F32, DType::F16, DType::BF16][rng.random_range(0..4)];
+        let case = Case::random(&mut rng, dtype);
+        let mut problem = case.problem();
+        let options = CpuOptions {
+            threads: [None, Some(1), Some(3)][rng.random_range(0..3)],
+            instruction_set: Some(InstructionSet::ALL[i % 3]),
+        };
+        let mods = score_mods(&mut rng);
+        if rng.random_bool(0.4) {
+            problem.score_mod = Some(&mods[rng.random_range(0..mods.len())]);
+        }
+        if rng.random_bool(0.3) {
+            problem.scale = Some([0.0, -0.7, 1.0, 0.03][rng.random_range(0..4)]);
+        }
+        let masks = masks(&mut rng, case.extent());
+        let mask = &masks[rng.random_range(0..masks.len())];
+        let built = block_mask(mask, case.extent(), blocks[rng.random_range(0..blocks.len())]);
+        if rng.random_bool(0.8) {
+            problem.block_mask = Some(&built);
+        }
+        case.check(&problem, &options);
+    }
+}
+
+#[test]
+fn large_head_dims_agree_with_the_reference() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for (d, dv) in [(512, 512), (192, 128), (1, 300), (511, 1)] {
+        let case = Case::contiguous(&mut rng, DType::F32, [1, 2, 40, d], [1, 1, 150, d], [1, 1, 150, dv]);
+        case.check(&case.problem(), &CpuOptions::default());
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_threads() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let case = Case::contiguous(&mut rng, DType::F32, [2, 4, 300, 64], [2, 2, 300, 64], [2, 2, 300, 64]);
+    let mask = block_mask(&causal(), case.extent(), 128);
+    let problem = Problem { block_mask: Some(&mask), ..case.problem() };
+    let run = |threads| case.run(&problem, &CpuOptions { threads, ..Default::default() }).unwrap();
+    let one = run(Some(1));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(5).build().unwrap();
+    for other in [run(None), run(Some(2)), run(Some(7)), pool.install(|| run(None))] {
+        assert_eq!(format!("{:?}", one.out), format!("{:?}", other.out));
+        assert_eq!(one.lse, other.lse);
+        assert_eq!(one.max_scores, other.max_scores);
+    }
+}
+
+#[test]
+fn nan_and_infinite_inputs_follow_the_definition() {
+    let mut rng = StdRng::seed_from_u64(1);
+    let causal = causal();
+    for isa in InstructionSet::ALL {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut case =
+                Case::contiguous(&mut rng, DType::F32, [1, 1, 70, 8], [1, 1, 70, 8], [1, 1, 70, 8]);
+            for (tensor, at) in [(&mut case.query, 5 * 8 + 3), (&mut case.key, 40 * 8)] {
+                let Data::F32(data) = &mut tensor.data else { unreachable!() };
+                data[at] = bad;
+            }
+            let mask = block_mask(&causal, case.extent(), 32);
+            let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+            case.check(&Problem { block_mask: Some(&mask), ..case.problem() }, &options);
+            case.check(&case.problem(), &options);
+        }
+    }
+}
+
+#[test]
+fn scores_of_minus_infinity_are_like_masked_keys() {
+    let mut rng = StdRng::seed_from_u64(2);
+    let case = Case::contiguous(&mut rng, DType::F32, [1, 1, 20, 8], [1, 1, 150, 8], [1, 1, 150, 8]);
+    let mut b = Builder::new();
+    let (score, q, kv) = (b.input(Input::Score), b.input(Input::Query), b.input(Input::Key));
+    let (ten, low) = (b.constant(10), b.constant(f32::NEG_INFINITY));
+    let first_rows = b.binary(BinaryOp::Lt, q, ten);
+    let past = b.binary(BinaryOp::Ge, q, kv);
+    let kept = b.and_then(first_rows, past);
+    let root = b.select(kept, score, low);
+    let score_mod = ScoreMod::new("hide", b.finish(root).unwrap(), vec![]).unwrap();
+    let problem = Problem { score_mod: Some(&score_mod), ..case.problem() };
+    case.check(&problem, &CpuOptions::default());
+    let results = case.run(&problem, &CpuOptions::default()).unwrap();
+    assert_eq!(results.lse[15], f32::NEG_INFINITY);
+    assert_eq!(results.out.elements().get(15 * 8), 0.0);
+}
+
+#[test]
+fn faults_are_errors_that_do_not_depend_on_the_threads() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let case = Case::contiguous(&mut rng, DType::F32, [1, 2, 300, 16], [1, 2, 300, 16], [1, 2, 300, 16]);
+    let short: Vec<f32> = vec![0.5; 200];
+    let mut b = Builder::new();
+    let bias = b.declare("bias", Type::F32, 1);
+    let (score, kv) = (b.input(Input::Score), b.input(Input::Key));
+    let load = b.load(bias, &[kv]);
+    let root = b.binary(BinaryOp::Add, score, load);
+    let captures = vec![Capture { name: "bias".into(), value: CaptureValue::Array((&short).into_array()) }];
+    let score_mod = ScoreMod::new("biased", b.finish(root).unwrap(), captures).unwrap();
+    let problem = Problem { score_mod: Some(&score_mod), ..case.problem() };
+    let fault = |problem: &Problem, threads| {
+        case.run(problem, &CpuOptions { threads: Some(threads), ..Default::default() }).err().unwrap()
+    };
+    let one = fault(&problem, 1);
+    assert!(matches!(&one, AttentionError::Fault(f) if f.name == "biased" && f.at.kv == 200), "{one}");
+    assert_eq!(one, fault(&problem, 4));
+    // Where the mask keeps only keys that are there, nothing faults.
+    let mask = mask_of(
+        |b, [_, _, _, kv]| {
+            let end = b.constant(200);
+            b.binary(BinaryOp::Lt, kv, end)
+        },
+        vec![],
+    );
+    let mask = block_mask(&mask, case.extent(), 128);
+    case.check(&Problem { block_mask: Some(&mask), ..problem }, &CpuOptions::default());
+    // A fault of the mask itself.
+    let wrong = mask_of(
+        |b, [_, _, q, kv]| {
+            let zero = b.binary(BinaryOp::Sub, q, q);
+            let x = b.binary(BinaryOp::Div, kv, zero);
+            b.binary(BinaryOp::Lt, x, q)
+        },
+        vec![Capture { name: "unused".into(), value: CaptureValue::Scalar(Scalar::I32(1)) }],
+    );
+    // No block mask can be built of it; a partial tile of one that could must not hide the fault either.
+    let mask = BlockMask { mask: wrong, ..block_mask(&causal(), case.extent(), 128) };
+    let problem = Problem { block_mask: Some(&mask), ..case.problem() };
+    assert!(matches!(fault(&problem, 2), AttentionError::Fault(f) if f.to_string().contains("zero")));
+}
+
+#[test]
+fn buffers_of_the_wrong_length_are_errors() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let case = Case::contiguous(&mut rng, DType::F32, [1, 1, 4, 8], [1, 1, 4, 8], [1, 1, 4, 8]);
+    let (mut short, mut right, mut one) = (vec![0.0; 31], vec![0.0; 32], vec![0.0; 1]);
+    let problem = case.problem();
+    let options = CpuOptions::default();
+    let wrong = attention(&problem, &options, ElementsMut::F32(&mut short), None, None);
+    assert_eq!(wrong, Err(AttentionError::OutputLength { output: "out", expected: 32, got: 31 }));
+    let wrong = attention(&problem, &options, ElementsMut::F32(&mut right), Some(&mut one), None);
+    assert_eq!(wrong, Err(AttentionError::OutputLength { output: "lse", expected: 4, got: 1 }));
+    let mut half = vec![f16::ZERO; 32];
+    let wrong = attention(&problem, &options, ElementsMut::F16(&mut half), None, None);
+    assert!(matches!(wrong, Err(AttentionError::DTypeMismatch { tensor: "out", .. })));
+}

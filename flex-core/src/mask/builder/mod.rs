@@ -1,0 +1,233 @@
+//! Building block masks: descent over boxes of tiles, decided by proof where possible.
+//!
+//! The rows of tiles are cut into strips, the unit of parallel work. In a strip a box of tiles is judged by the interval
+//! analysis; a box that is wholly kept or skipped is written down as runs without visiting its tiles, any other is
+//! split. What is left are single tiles that the mask's edge crosses: they are proved to be mixed, or evaluated.
+
+mod options;
+mod strip;
+mod tile;
+
+use rayon::prelude::*;
+
+pub use options::{BlockMaskBuilder, BlockMaskOptions};
+
+use super::{BlockMask, BlockSize, Extent, MaskError, Origin, Run, RunTable};
+use crate::analysis::interval::IntervalProgram;
+use crate::ir::Input;
+use crate::mods::{MaskMod, ModFault};
+use strip::{Strip, StripWorker};
+use tile::TilePrograms;
+
+/// Builds the block mask of a mask with tiles of 128×128.
+///
+/// Every tile inside the extent is classified exactly: absent if the mask keeps nothing of it, full if it keeps all of
+/// it, partial otherwise; tiles at the ends are judged by their elements inside the extent. The result is also a proof
+/// that the mask does not fault at any point of the extent.
+///
+/// # Errors
+/// If a dimension is zero or too large, or the mask faults somewhere inside the extent.
+pub fn create_block_mask(mask: &MaskMod, extent: Extent) -> Result<BlockMask, MaskError> {
+    BlockMask::builder(mask).build(extent)
+}
+
+/// What a builder does with tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// Finds absent, full and partial tiles.
+    Exact,
+    /// Makes every tile partial, once it is proved that it cannot fault.
+    FaultsOnly,
+}
+
+/// A rectangle of tiles, ends excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiles {
+    pub(super) q: (u32, u32),
+    pub(super) kv: (u32, u32),
+}
+
+/// What all strips share.
+pub(super) struct Plan<'m> {
+    pub(super) mask: &'m MaskMod,
+    pub(super) program: IntervalProgram,
+    pub(super) extent: Extent,
+    pub(super) block: BlockSize,
+    pub(super) judgement: Judgement,
+    tile_programs: TilePrograms,
+}
+
+/// The runs of some rows of tiles, and what it took to find them.
+pub(super) struct Built {
+    pub(super) table: RunTable,
+    pub(super) elements_evaluated: u64,
+}
+
+/// Rows a table may have: their offsets alone take a gigabyte.
+const MAX_ROWS: usize = 1 << 28;
+/// The most rows of tiles a strip has.
+const MAX_STRIP: usize = 64;
+
+impl<'m> Plan<'m> {
+    pub(super) fn new(
+        mask: &'m MaskMod,
+        extent: Extent,
+        block: BlockSize,
+        judgement: Judgement,
+    ) -> Result<Self, MaskError> {
+        extent.validate()?;
+        block.validate()?;
+        let program = IntervalProgram::new(mask.bound());
+        let tile_programs = TilePrograms::new(mask.bound());
+        Ok(Self { mask, program, extent, block, judgement, tile_programs })
+    }
+
+    /// How often the rows of tiles are stored for batch and heads.
+    pub(super) fn stored(&self) -> (usize, usize) {
+        let expr = self.mask.bound().expr();
+        let times = |input, len| if expr.uses(input) { len } else { 1 };
+        (times(Input::Batch, self.extent.batch), times(Input::Head, self.extent.heads))
+    }
+
+    pub(super) fn q_blocks(&self) -> usize {
+        self.extent.q_len.div_ceil(self.block.q)
+    }
+
+    pub(super) fn kv_blocks(&self) -> usize {
+        self.extent.kv_len.div_ceil(self.block.kv)
+    }
+
+    /// The strides of the stored rows in batch and heads.
+    pub(super) fn row_strides(&self) -> (usize, usize) {
+        let expr = self.mask.bound().expr();
+        let head_rows = if expr.uses(Input::Head) { self.q_blocks() } else { 0 };
+        let batch_rows = if expr.uses(Input::Batch) { self.q_blocks() * self.stored().1 } else { 0 };
+        (batch_rows, head_rows)
+    }
+
+    /// Finds the runs of a rectangle of tiles for every stored batch and head.
+    pub(super) fn run(&self, tiles: Tiles, threads: Option<usize>) -> Result<Built, MaskError> {
+        let (batches, heads) = self.stored();
+        let height = (tiles.q.1 - tiles.q.0) as usize;
+        let rows = batches.saturating_mul(heads).saturating_mul(height);
+        if rows > MAX_ROWS {
+            return Err(MaskError::TooLarge { what: "rows of tiles", got: rows, max: MAX_ROWS });
+        }
+        let strips = self.strips(tiles);
+        let serial = threads == Some(1) || strips.len() == 1 || self.is_small(strips.len(), tiles);
+        let build = || -> Vec<Result<StripRuns, ModFault>> {
+            match serial {
+                true => {
+                    let mut worker = StripWorker::new(self);
+                    strips.iter().map(|strip| worker.build(*strip)).collect()
+                }
+                false => strips
+                    .par_iter()
+                    .map_init(|| StripWorker::new(self), |w, strip| w.build(*strip))
+                    .collect(),
+            }
+        };
+        let parts = match threads.filter(|_| !serial) {
+            None => build(),
+            Some(threads) => rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .map_err(|e| MaskError::Threads { threads, reason: e.to_string() })?
+                .install(build),
+        };
+        assemble(parts, rows)
+    }
+
+    /// Whether starting threads would cost more than they save.
+    fn is_small(&self, strips: usize, tiles: Tiles) -> bool {
+        let columns = (tiles.kv.1 - tiles.kv.0) as usize;
+        strips * columns <= 256 && self.block.q * self.block.kv * strips * columns <= 1 << 16
+    }
+
+    /// The strips in the order of the rows. Their height depends on the problem alone, so that the work, and with it
+    /// every count of it, is the same on any number of threads.
+    fn strips(&self, tiles: Tiles) -> Vec<Strip> {
+        let (batches, heads) = self.stored();
+        let height = (tiles.q.1 - tiles.q.0) as usize;
+        let groups = batches * heads;
+        let step = (height * groups / 32).next_power_of_two().clamp(1, MAX_STRIP);
+        let mut strips = Vec::with_capacity(groups * height.div_ceil(step));
+        for b in 0..batches {
+            for h in 0..heads {
+                for first in (tiles.q.0..tiles.q.1).step_by(step) {
+                    let q = (first, tiles.q.1.min(first + step as u32));
+                    strips.push(Strip { b: b as i32, h: h as i32, tiles: Tiles { q, kv: tiles.kv } });
+                }
+            }
+        }
+        strips
+    }
+}
+
+/// The runs of the rows of one strip.
+pub(super) struct StripRuns {
+    pub(super) runs: Vec<Run>,
+    /// How many of them each row has.
+    pub(super) lens: Vec<u32>,
+    pub(super) elements_evaluated: u64,
+}
+
+/// Joins strips; the first fault in their order is the one reported.
+fn assemble(parts: Vec<Result<StripRuns, ModFault>>, rows: usize) -> Result<Built, MaskError> {
+    let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let total: usize = parts.iter().map(|part| part.runs.len()).sum();
+    if u32::try_from(total).is_err() {
+        return Err(MaskError::TooLarge { what: "runs", got: total, max: u32::MAX as usize });
+    }
+    let mut offsets = Vec::with_capacity(rows + 1);
+    let mut runs = Vec::with_capacity(total);
+    let (mut end, mut elements_evaluated) = (0, 0);
+    offsets.push(0);
+    for part in parts {
+        offsets.extend(part.lens.iter().map(|len| {
+            end += len;
+            end
+        }));
+        runs.extend_from_slice(&part.runs);
+        elements_evaluated += part.elements_evaluated;
+    }
+    Ok(Built { table: RunTable { offsets, runs }, elements_evaluated })
+}
+
+impl BlockMask {
+    /// Builds a block mask with other blocks or threads than [`create_block_mask`] does.
+    pub fn builder(mask: &MaskMod) -> BlockMaskBuilder<'_> {
+        BlockMaskBuilder::new(mask)
+    }
+
+    /// The mask alone, with no tile skipped: every tile is partial, so that kernels evaluate the mask everywhere. For
+    /// comparisons with the block mask proper.
+    ///
+    /// # Errors
+    /// As [`create_block_mask`]: that the mask cannot fault inside the extent is proved here too, by evaluation where the
+    /// analysis cannot tell.
+    pub fn unskipped(mask: &MaskMod, extent: Extent) -> Result<Self, MaskError> {
+        Self::builder(mask).build_unskipped(extent)
+    }
+
+    pub(super) fn from_plan(plan: &Plan, threads: Option<usize>) -> Result<Self, MaskError> {
+        let tiles = Tiles { q: (0, plan.q_blocks() as u32), kv: (0, plan.kv_blocks() as u32) };
+        let Built { table, elements_evaluated } = plan.run(tiles, threads)?;
+        let origin = match plan.judgement {
+            Judgement::Exact => Origin::Proved,
+            Judgement::FaultsOnly => Origin::Unskipped,
+        };
+        let (batch_rows, head_rows) = plan.row_strides();
+        Ok(Self {
+            mask: plan.mask.clone(),
+            extent: plan.extent,
+            block: plan.block,
+            batch_rows,
+            head_rows,
+            rows: table.into(),
+            origin,
+            elements_evaluated,
+            transposed: std::sync::OnceLock::new(),
+        })
+    }
+}

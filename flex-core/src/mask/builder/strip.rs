@@ -1,0 +1,150 @@
+//! The descent in one strip of rows.
+
+use super::tile::TileProver;
+use super::{Judgement, Plan, StripRuns, Tiles};
+use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use crate::mask::{Run, TileKind};
+use crate::mods::ModFault;
+
+/// Some rows of tiles of one batch and head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strip {
+    pub(super) b: i32,
+    pub(super) h: i32,
+    pub(super) tiles: Tiles,
+}
+
+/// What the analysis says of a box of tiles.
+enum Verdict {
+    Empty,
+    Kept(TileKind),
+    Undecided,
+}
+
+/// Builds strips one after another, keeping its working memory.
+pub(super) struct StripWorker<'p> {
+    plan: &'p Plan<'p>,
+    analysis: IntervalAnalysis<'p>,
+    prover: TileProver<'p>,
+    strip: Strip,
+    /// The runs of every row of the strip so far. The descent visits the tiles of a row from left to right.
+    rows: Vec<Vec<Run>>,
+}
+
+impl<'p> StripWorker<'p> {
+    pub(super) fn new(plan: &'p Plan<'p>) -> Self {
+        let none = Tiles { q: (0, 0), kv: (0, 0) };
+        Self {
+            plan,
+            analysis: IntervalAnalysis::new(&plan.program),
+            prover: TileProver::new(&plan.tile_programs),
+            strip: Strip { b: 0, h: 0, tiles: none },
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn build(&mut self, strip: Strip) -> Result<StripRuns, ModFault> {
+        let height = (strip.tiles.q.1 - strip.tiles.q.0) as usize;
+        self.strip = strip;
+        self.rows.resize_with(height.max(self.rows.len()), Vec::new);
+        self.rows.iter_mut().for_each(Vec::clear);
+        self.prover.start_strip();
+        self.descend(strip.tiles)?;
+        let rows = &self.rows[..height];
+        let mut runs = Vec::with_capacity(rows.iter().map(Vec::len).sum());
+        rows.iter().for_each(|row| runs.extend_from_slice(row));
+        let lens = rows.iter().map(|row| row.len() as u32).collect();
+        Ok(StripRuns { runs, lens, elements_evaluated: self.prover.elements_evaluated() })
+    }
+
+    fn descend(&mut self, tiles: Tiles) -> Result<(), ModFault> {
+        let index_box = self.index_box(tiles);
+        match self.judge(&index_box) {
+            Verdict::Empty => return Ok(()),
+            Verdict::Kept(kind) => {
+                self.emit(tiles, kind);
+                return Ok(());
+            }
+            Verdict::Undecided => {}
+        }
+        let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
+        if height == 1 && width == 1 {
+            if let Some(kind) = self.leaf(&index_box)? {
+                self.emit(tiles, kind);
+            }
+            return Ok(());
+        }
+        // Halves are powers of two, so that boxes deep in the descent are aligned. A box that is about square is split
+        // both ways at once: an edge that crosses it crosses both halves.
+        let half = |(first, last): (u32, u32)| first + (last - first).next_power_of_two() / 2;
+        let (q_cut, kv_cut) = (half(tiles.q), half(tiles.kv));
+        let upper = Tiles { q: (tiles.q.0, q_cut), ..tiles };
+        let lower = Tiles { q: (q_cut, tiles.q.1), ..tiles };
+        let left = |t: Tiles| Tiles { kv: (tiles.kv.0, kv_cut), ..t };
+        let right = |t: Tiles| Tiles { kv: (kv_cut, tiles.kv.1), ..t };
+        if height >= 2 * width {
+            self.descend(upper)?;
+            self.descend(lower)
+        } else if width >= 2 * height {
+            self.descend(left(tiles))?;
+            self.descend(right(tiles))
+        } else {
+            self.descend(left(upper))?;
+            self.descend(right(upper))?;
+            self.descend(left(lower))?;
+            self.descend(right(lower))
+        }
+    }
+
+    /// The elements of a box of tiles that lie inside the extent.
+    fn index_box(&self, tiles: Tiles) -> IndexBox {
+        let span = |(first, end): (u32, u32), block: usize, len: usize| {
+            let last = (end as usize * block).min(len) - 1;
+            Span { first: (first as usize * block) as i32, last: last as i32 }
+        };
+        let Plan { block, extent, .. } = self.plan;
+        IndexBox {
+            b: Span::single(self.strip.b),
+            h: Span::single(self.strip.h),
+            q: span(tiles.q, block.q, extent.q_len),
+            kv: span(tiles.kv, block.kv, extent.kv_len),
+        }
+    }
+
+    fn judge(&mut self, index_box: &IndexBox) -> Verdict {
+        self.analysis.evaluate(index_box, FloatRange::ANY);
+        if self.analysis.root_may_fault() {
+            return Verdict::Undecided;
+        }
+        let truth = self.analysis.root().truth();
+        match self.plan.judgement {
+            Judgement::FaultsOnly => Verdict::Kept(TileKind::Partial),
+            Judgement::Exact if truth.is_always(true) => Verdict::Kept(TileKind::Full),
+            Judgement::Exact if truth.is_always(false) => Verdict::Empty,
+            Judgement::Exact => Verdict::Undecided,
+        }
+    }
+
+    /// What a single tile keeps that [`judge`](Self::judge), called just before, did not decide; `None` for nothing.
+    fn leaf(&mut self, tile: &IndexBox) -> Result<Option<TileKind>, ModFault> {
+        let kind = self.prover.classify(&mut self.analysis, tile)?;
+        Ok(match self.plan.judgement {
+            Judgement::FaultsOnly => Some(TileKind::Partial),
+            Judgement::Exact => kind,
+        })
+    }
+
+    /// Appends a box of tiles to the runs of its rows.
+    fn emit(&mut self, tiles: Tiles, kind: TileKind) {
+        let (first, end) = tiles.kv;
+        let top = self.strip.tiles.q.0;
+        for row in &mut self.rows[(tiles.q.0 - top) as usize..(tiles.q.1 - top) as usize] {
+            match row.last_mut() {
+                Some(last) if last.end() == first && last.kind() == kind => {
+                    *last = Run::new(last.first(), end - last.first(), kind);
+                }
+                _ => row.push(Run::new(first, end - first, kind)),
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Single tiles that the edge of a mask crosses.
+
+use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use crate::mask::TileKind;
+use crate::mods::{BoundExpr, ModFault};
+use crate::rows::{RowEvaluator, RowProgram};
+
+/// How many keys are evaluated at once.
+const LANES: usize = 256;
+/// How many boxes inside a tile the search for a kept and a skipped element looks at.
+const SEARCH_BUDGET: usize = 12;
+/// After so many searches of which fewer than one in eight succeeded, a strip stops searching.
+const TRIAL_SEARCHES: u32 = 32;
+
+/// A mask compiled for evaluation, with and without checks for faults.
+pub(super) struct TilePrograms {
+    checked: RowProgram,
+    unchecked: RowProgram,
+}
+
+impl TilePrograms {
+    pub(super) fn new(bound: &BoundExpr) -> Self {
+        Self { checked: RowProgram::new(bound), unchecked: RowProgram::proved(bound) }
+    }
+}
+
+/// Classifies tiles, by proof where it can and by evaluation otherwise.
+pub(super) struct TileProver<'p> {
+    checked: RowEvaluator<'p>,
+    unchecked: RowEvaluator<'p>,
+    elements_evaluated: u64,
+    searches: u32,
+    successes: u32,
+}
+
+/// Which values a mask is known to have in a tile.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    kept: bool,
+    skipped: bool,
+}
+
+impl Seen {
+    fn both(self) -> bool {
+        self.kept && self.skipped
+    }
+
+    fn kind(self) -> Option<TileKind> {
+        match (self.kept, self.skipped) {
+            (true, true) => Some(TileKind::Partial),
+            (true, false) => Some(TileKind::Full),
+            _ => None,
+        }
+    }
+}
+
+impl<'p> TileProver<'p> {
+    pub(super) fn new(programs: &'p TilePrograms) -> Self {
+        let checked = RowEvaluator::new(&programs.checked, LANES);
+        let unchecked = RowEvaluator::new(&programs.unchecked, LANES);
+        Self { checked, unchecked, elements_evaluated: 0, searches: 0, successes: 0 }
+    }
+
+    /// Forgets the counts, so that what a strip does depends on the strip alone.
+    pub(super) fn start_strip(&mut self) {
+        (self.elements_evaluated, self.searches, self.successes) = (0, 0, 0);
+    }
+
+    pub(super) fn elements_evaluated(&self) -> u64 {
+        self.elements_evaluated
+    }
+
+    /// What a tile keeps: everything, something, or (`None`) nothing. `analysis` has just evaluated the tile.
+    ///
+    /// # Errors
+    /// If the mask faults at some element.
+    pub(super) fn classify(
+        &mut self,
+        analysis: &mut IntervalAnalysis,
+        tile: &IndexBox,
+    ) -> Result<Option<TileKind>, ModFault> {
+        let may_fault = analysis.root_may_fault();
+        let truth = analysis.root().truth();
+        let mut seen = Seen::default();
+        if !may_fault {
+            seen = Seen { kept: truth.is_somewhere(true), skipped: truth.is_somewhere(false) };
+            if !seen.both() && self.search_pays() {
+                self.searches += 1;
+                self.search(analysis, tile, &mut seen);
+                self.successes += u32::from(seen.both());
+            }
+        }
+        if !seen.both() {
+            self.evaluate(tile, may_fault, &mut seen)?;
+        }
+        Ok(seen.kind())
+    }
+
+    fn search_pays(&self) -> bool {
+        self.searches < TRIAL_SEARCHES || self.successes * 8 >= self.searches
+    }
+
+    /// Looks for boxes inside the tile over which the mask is proved to hold, or not to hold, somewhere. The tile is
+    /// proved not to fault.
+    fn search(&mut self, analysis: &mut IntervalAnalysis, tile: &IndexBox, seen: &mut Seen) {
+        let mut open = [*tile; SEARCH_BUDGET + 4];
+        let (mut next, mut len) = (0, 1);
+        let mut budget = SEARCH_BUDGET;
+        while next < len && !seen.both() {
+            let IndexBox { q, kv, .. } = open[next];
+            next += 1;
+            let (q_mid, kv_mid) = (q.first + (q.last - q.first) / 2, kv.first + (kv.last - kv.first) / 2);
+            for (q_lower, kv_right) in [(true, false), (false, true), (false, false), (true, true)] {
+                let half = |span: Span, mid: i32, upper: bool| match upper {
+                    true => (mid < span.last).then(|| Span { first: mid + 1, ..span }),
+                    false => Some(Span { last: mid, ..span }),
+                };
+                let (Some(q), Some(kv)) = (half(q, q_mid, q_lower), half(kv, kv_mid, kv_right)) else {
+                    continue;
+                };
+                if budget == 0 || seen.both() {
+                    return;
+                }
+                budget -= 1;
+                let part = IndexBox { q, kv, ..*tile };
+                let single = q.first == q.last && kv.first == kv.last;
+                self.elements_evaluated += u64::from(single);
+                analysis.evaluate(&part, FloatRange::ANY);
+                let truth = analysis.root().truth();
+                seen.kept |= truth.is_somewhere(true);
+                seen.skipped |= truth.is_somewhere(false);
+                let decided = truth.is_always(true) || truth.is_always(false);
+                if !decided && !single && len < open.len() {
+                    open[len] = part;
+                    len += 1;
+                }
+            }
+        }
+    }
+
+    /// Evaluates the tile row by row until both values are seen; to its end if it may fault.
+    fn evaluate(&mut self, tile: &IndexBox, may_fault: bool, seen: &mut Seen) -> Result<(), ModFault> {
+        let rows = if may_fault { &mut self.checked } else { &mut self.unchecked };
+        let end = tile.kv.last as usize + 1;
+        for kv in (tile.kv.first as usize..end).step_by(LANES) {
+            let len = LANES.min(end - kv);
+            rows.tile(tile.b.first as usize, tile.h.first as usize, kv, len);
+            for q in tile.q.first..=tile.q.last {
+                self.elements_evaluated += len as u64;
+                let row = rows.mask_summary(q as usize)?;
+                seen.kept |= row.keeps_some;
+                seen.skipped |= row.skips_some;
+                if seen.both() && !may_fault {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! From an expression to instructions, sorted by how often they must run.
+
+use super::instr::{Instr, Op, Operand};
+use super::scalar;
+use crate::capture::CaptureValue;
+use crate::ir::{BinaryOp, CaptureId, Indices, Input, Node, NodeId, Scalar, Type, UnaryOp};
+use crate::mods::BoundExpr;
+
+/// The scalar registers of b, h and q.
+pub(super) const BATCH: u32 = 0;
+pub(super) const HEAD: u32 = 1;
+pub(super) const QUERY: u32 = 2;
+/// The lane registers of kv and the score.
+pub(super) const KEY: u32 = 0;
+pub(super) const SCORE: u32 = 1;
+
+/// How often an instruction runs, by what its value depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// b and h: once a head.
+    Head,
+    /// q too: once a row.
+    Row,
+    /// kv, b and h: once a tile, for every key.
+    Column,
+    /// Everything: once an element.
+    Element,
+}
+
+/// The instructions of one expression.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Code {
+    pub(super) head: Vec<Instr>,
+    pub(super) row: Vec<Instr>,
+    pub(super) column: Vec<Instr>,
+    pub(super) element: Vec<Instr>,
+    /// The number of scalar registers.
+    pub(super) scalars: usize,
+    /// The number of lane registers.
+    pub(super) lanes: usize,
+    pub(super) result: Option<Operand>,
+    /// Whether evaluating the expression faults; `None` if it cannot.
+    pub(super) fault: Option<Operand>,
+    /// What every node became.
+    pub(super) values: Vec<Operand>,
+}
+
+/// Lowers a bound expression, with or without telling faults.
+pub(super) fn compile(bound: &BoundExpr, tell_faults: bool) -> Code {
+    let mut lowering = Lowering::new(bound);
+    // An array that the lanes cannot address is loaded by the interpreter, to which only a fault leads.
+    lowering.tell_faults = tell_faults
+        || bound.captures().iter().any(|c| c.array().is_some_and(|array| array.len() > u32::MAX as usize));
+    for (i, node) in bound.expr().nodes().iter().enumerate() {
+        lowering.node(NodeId(i as u32), node);
+    }
+    let root = bound.expr().root().index();
+    let mut code = lowering.code;
+    code.result = Some(lowering.values[root]);
+    code.fault = lowering.faults[root].filter(|fault| *fault != Operand::Const(0));
+    code.scalars = lowering.scalar_stage.len();
+    code.lanes = lowering.lane_stage.len();
+    code.values = lowering.values;
+    code
+}
+
+impl Code {
+    /// Drops the instructions that the result, the fault and some more values do not need.
+    pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
+        let (mut scalars, mut lanes) = (vec![false; self.scalars], vec![false; self.lanes]);
+        let need = |operand: Operand, scalars: &mut [bool], lanes: &mut [bool]| match operand {
+            Operand::Const(_) => {}
+            Operand::Scalar(r) => scalars[r as usize] = true,
+            Operand::Lanes(r) => lanes[r as usize] = true,
+        };
+        for operand in [self.result, self.fault].into_iter().flatten().chain(also) {
+            need(operand, &mut scalars, &mut lanes);
+        }
+        for (list, has_lanes) in [
+            (&mut self.element, true),
+            (&mut self.column, true),
+            (&mut self.row, false),
+            (&mut self.head, false),
+        ] {
+            let mut kept: Vec<Instr> = Vec::with_capacity(list.len());
+            for instr in list.drain(..).rev() {
+                let used = if has_lanes { lanes[instr.dst as usize] } else { scalars[instr.dst as usize] };
+                if used {
+                    for operand in [instr.a, instr.b, instr.c] {
+                        need(operand, &mut scalars, &mut lanes);
+                    }
+                    kept.push(instr);
+                }
+            }
+            kept.reverse();
+            *list = kept;
+        }
+    }
+}
+
+struct Lowering<'a> {
+    bound: &'a BoundExpr,
+    code: Code,
+    values: Vec<Operand>,
+    /// Whether a node's evaluation faults, a bool; `None` if it cannot.
+    faults: Vec<Option<Operand>>,
+    scalar_stage: Vec<Stage>,
+    lane_stage: Vec<Stage>,
+    tell_faults: bool,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(bound: &'a BoundExpr) -> Self {
+        Self {
+            bound,
+            code: Code::default(),
+            values: Vec::new(),
+            faults: Vec::new(),
+            scalar_stage: vec![Stage::Head, Stage::Head, Stage::Row],
+            lane_stage: vec![Stage::Column, Stage::Element],
+            tell_faults: true,
+        }
+    }
+
+    fn node(&mut self, id: NodeId, node: &Node) {
+        let ty = |x: NodeId| self.bound.expr().ty(x);
+        let value = |x: NodeId| self.values[x.index()];
+        let fault = |x: NodeId| self.faults[x.index()];
+        let (value, fault) = match *node {
+            Node::Const(c) => (Operand::Const(c.bits()), None),
+            Node::Input(Input::Batch) => (Operand::Scalar(BATCH), None),
+            Node::Input(Input::Head) => (Operand::Scalar(HEAD), None),
+            Node::Input(Input::Query) => (Operand::Scalar(QUERY), None),
+            Node::Input(Input::Key) => (Operand::Lanes(KEY), None),
+            Node::Input(Input::Score) => (Operand::Lanes(SCORE), None),
+            Node::Capture(capture) => {
+                let bits = match &self.bound.captures()[capture.index()].value {
+                    CaptureValue::Scalar(value) => value.bits(),
+                    CaptureValue::Array(_) => 0,
+                };
+                (Operand::Const(bits), None)
+            }
+            Node::Extent(capture, axis) => {
+                let array = self.bound.captures()[capture.index()].array();
+                let len = array.map_or(0, |a| a.shape()[usize::from(axis)] as i32);
+                (Operand::Const(Scalar::I32(len).bits()), None)
+            }
+            Node::Load(capture, indices) => self.load(capture, indices),
+            Node::Unary(op, x) => {
+                let (x_fault, op) = (fault(x), Op::Unary(op, ty(x)));
+                (self.emit(op, [value(x)]), x_fault)
+            }
+            Node::Cast(to, x) => {
+                let (x_fault, op) = (fault(x), Op::Cast(ty(x), to));
+                (self.emit(op, [value(x)]), x_fault)
+            }
+            Node::Binary(op, a, b) => {
+                let (ty, inputs) = (ty(a), [value(a), value(b)]);
+                let mut fault = self.either(fault(a), fault(b));
+                if op.is_division() && ty.is_integer() {
+                    let zero = self.emit(Op::IsZero, [inputs[1]]);
+                    fault = self.either(fault, Some(zero));
+                }
+                (self.emit(Op::Binary(op, ty), inputs), fault)
+            }
+            Node::Select { condition, accept, reject } => {
+                let inputs = [value(condition), value(accept), value(reject)];
+                let [of_condition, of_accept, of_reject] = [condition, accept, reject].map(fault);
+                let branch = match (of_accept, of_reject) {
+                    (None, None) => None,
+                    (accept, reject) => {
+                        let none = Operand::Const(0);
+                        let branches = [accept.unwrap_or(none), reject.unwrap_or(none)];
+                        Some(self.emit(Op::Select, [inputs[0], branches[0], branches[1]]))
+                    }
+                };
+                (self.emit(Op::Select, inputs), self.either(of_condition, branch))
+            }
+            Node::After { first, then } => {
+                let (first, then_fault, then) = (fault(first), fault(then), value(then));
+                (then, self.either(first, then_fault))
+            }
+        };
+        debug_assert_eq!(id.index(), self.values.len());
+        self.values.push(value);
+        self.faults.push(fault.filter(|f| self.tell_faults && *f != Operand::Const(0)));
+    }
+
+    fn load(&mut self, capture: CaptureId, indices: Indices) -> (Operand, Option<Operand>) {
+        let mut fault = None;
+        for &index in indices.as_slice() {
+            fault = self.either(fault, self.faults[index.index()]);
+        }
+        let bound = self.bound;
+        let Some(array) = bound.captures()[capture.index()].array() else {
+            return (Operand::Const(0), fault);
+        };
+        for (&index, &len) in indices.as_slice().iter().zip(array.shape()) {
+            // A negative i32 is at least 2³¹ as a u32.
+            let reach = if bound.expr().ty(index) == Type::I32 { 1 << 31 } else { u64::from(u32::MAX) + 1 };
+            let len = (len as u64).min(reach);
+            if len <= u64::from(u32::MAX) {
+                let outside = self.emit(Op::Outside(len as u32), [self.values[index.index()]]);
+                fault = self.either(fault, Some(outside));
+            }
+        }
+        if array.is_empty() || array.len() > u32::MAX as usize {
+            // Nothing can be loaded; an array of over 2³² elements is left to the interpreter, as if it faulted.
+            return (Operand::Const(0), Some(Operand::Const(1)));
+        }
+        let mut offset = Operand::Const(0);
+        for (&index, &len) in indices.as_slice().iter().zip(array.shape()) {
+            offset = self.emit(Op::Offset { len: len as u32 }, [offset, self.values[index.index()]]);
+        }
+        (self.emit(Op::Load(capture), [offset]), fault)
+    }
+
+    fn either(&mut self, a: Option<Operand>, b: Option<Operand>) -> Option<Operand> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(self.emit(Op::Binary(BinaryOp::Or, Type::Bool), [a, b])),
+            (one, None) | (None, one) => one,
+        }
+    }
+
+    fn stage(&self, operand: Operand) -> Option<Stage> {
+        match operand {
+            Operand::Const(_) => None,
+            Operand::Scalar(r) => Some(self.scalar_stage[r as usize]),
+            Operand::Lanes(r) => Some(self.lane_stage[r as usize]),
+        }
+    }
+
+    fn emit<const N: usize>(&mut self, op: Op, inputs: [Operand; N]) -> Operand {
+        let mut operands = [Operand::Const(0); 3];
+        operands[..N].copy_from_slice(&inputs);
+        if let Some(same) = shortcut(op, operands) {
+            return same;
+        }
+        let [a, b, c] = operands;
+        let stages = operands.map(|o| self.stage(o));
+        let has = |stage| stages.contains(&Some(stage));
+        let stage = match () {
+            () if stages == [None; 3] => {
+                let value = |o| if let Operand::Const(bits) = o { bits } else { 0 };
+                return Operand::Const(scalar::evaluate(op, operands.map(value), self.bound.captures()));
+            }
+            () if has(Stage::Element) || has(Stage::Column) && has(Stage::Row) => Stage::Element,
+            () if has(Stage::Column) => Stage::Column,
+            () if has(Stage::Row) => Stage::Row,
+            () => Stage::Head,
+        };
+        let (list, registers) = match stage {
+            Stage::Head => (&mut self.code.head, &mut self.scalar_stage),
+            Stage::Row => (&mut self.code.row, &mut self.scalar_stage),
+            Stage::Column => (&mut self.code.column, &mut self.lane_stage),
+            Stage::Element => (&mut self.code.element, &mut self.lane_stage),
+        };
+        let dst = registers.len() as u32;
+        registers.push(stage);
+        list.push(Instr { op, dst, a, b, c });
+        match stage {
+            Stage::Head | Stage::Row => Operand::Scalar(dst),
+            Stage::Column | Stage::Element => Operand::Lanes(dst),
+        }
+    }
+}
+
+/// Operations that need no instruction because an operand already is the result.
+fn shortcut(op: Op, [a, b, c]: [Operand; 3]) -> Option<Operand> {
+    let (yes, no) = (Operand::Const(1), Operand::Const(0));
+    match op {
+        Op::Select => match a {
+            Operand::Const(0) => Some(c),
+            Operand::Const(_) => Some(b),
+            _ if b == c => Some(b),
+            _ if (b, c) == (yes, no) => Some(a),
+            _ => None,
+        },
+        Op::Binary(BinaryOp::Or, Type::Bool) => match (a, b) {
+            _ if a == b => Some(a),
+            _ if a == yes || b == yes => Some(yes),
+            _ if a == no => Some(b),
+            _ if b == no => Some(a),
+            _ => None,
+        },
+        Op::Binary(BinaryOp::And, Type::Bool) => match (a, b) {
+            _ if a == b => Some(a),
+            _ if a == no || b == no => Some(no),
+            _ if a == yes => Some(b),
+            _ if b == yes => Some(a),
+            _ => None,
+        },
+        Op::Unary(UnaryOp::Not, _) | Op::Unary(..) => None,
+        // The offset of the only (or a zero) axis so far is the clamped index itself; an axis of length 1 has one.
+        Op::Offset { len: 1 } => Some(a),
+        _ => None,
+    }
+}

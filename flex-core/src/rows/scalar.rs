@@ -1,0 +1,66 @@
+//! Instructions on single values: what is the same for a whole row.
+
+use super::compile::{BATCH, HEAD, QUERY};
+use super::instr::{Instr, Op, Operand};
+use crate::capture::Capture;
+use crate::ir::semantics::{self, Value};
+use crate::ir::{Scalar, Type};
+
+fn value(ty: Type, bits: u32) -> Value<f32> {
+    match ty {
+        Type::Bool => Value::Bool(bits != 0),
+        Type::I32 => Value::I32(bits as i32),
+        Type::U32 => Value::U32(bits),
+        Type::F32 => Value::Real(f32::from_bits(bits)),
+    }
+}
+
+fn bits(value: Value<f32>) -> u32 {
+    Scalar::from(value).bits()
+}
+
+/// The result of one operation.
+pub(super) fn evaluate(op: Op, [a, b, c]: [u32; 3], captures: &[Capture]) -> u32 {
+    match op {
+        Op::Unary(op, ty) => bits(semantics::unary(op, value(ty, a))),
+        Op::Binary(op, ty) => {
+            let divides = op.is_division() && ty.is_integer();
+            let b = if divides && b == 0 { 1 } else { b };
+            semantics::binary(op, value(ty, a), value(ty, b)).map_or(0, bits)
+        }
+        Op::Select => {
+            if a != 0 {
+                b
+            } else {
+                c
+            }
+        }
+        Op::Cast(from, to) => bits(semantics::cast(to, value(from, a))),
+        Op::Outside(len) => (a >= len).into(),
+        Op::IsZero => (a == 0).into(),
+        Op::Offset { len } => a.wrapping_mul(len).wrapping_add(b.min(len - 1)),
+        Op::Load(capture) => {
+            let element = captures[capture.index()].array().and_then(|array| array.get(a as usize));
+            element.map_or(0, Scalar::bits)
+        }
+    }
+}
+
+/// Runs instructions whose operands are constants and scalar registers.
+pub(super) fn run(code: &[Instr], registers: &mut [u32], captures: &[Capture]) {
+    for instr in code {
+        let operands = [instr.a, instr.b, instr.c].map(|operand| match operand {
+            Operand::Const(bits) => bits,
+            Operand::Scalar(r) => registers[r as usize],
+            Operand::Lanes(_) => 0,
+        });
+        registers[instr.dst as usize] = evaluate(instr.op, operands, captures);
+    }
+}
+
+/// Sets the inputs b, h and q.
+pub(super) fn set_inputs(registers: &mut [u32], b: i32, h: i32, q: i32) {
+    registers[BATCH as usize] = b as u32;
+    registers[HEAD as usize] = h as u32;
+    registers[QUERY as usize] = q as u32;
+}

@@ -1,0 +1,221 @@
+//! `flex bench`: how fast attention is on the cases that other implementations are measured on.
+
+mod case;
+
+use std::fmt;
+
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use flex_attention::prelude::*;
+use serde::Serialize;
+
+use crate::error::ProgramError;
+use crate::inputs::normal_tensor;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::sampled::Sampled;
+use crate::timing::median_ms;
+use case::Case;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Cases, separated by commas; all that fit the sequence length unless given.
+    #[arg(long, value_delimiter = ',')]
+    case: Vec<Case>,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu")]
+    backend: Backend,
+    /// Sequences.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Query heads.
+    #[arg(long, default_value_t = 8)]
+    heads: usize,
+    /// Key and value heads; as many as query heads unless given.
+    #[arg(long)]
+    kv_heads: Option<usize>,
+    /// Queries and keys a sequence.
+    #[arg(long, default_value_t = 2048)]
+    seq_len: usize,
+    /// Components of a query, a key and a value.
+    #[arg(long, default_value_t = 64)]
+    head_dim: usize,
+    /// The type of the elements.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Precision,
+    /// Queries and keys a tile of the block mask.
+    #[arg(long, default_value_t = 128)]
+    block_size: usize,
+    /// Threads on the CPU; all cores unless given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Where attention is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Backend {
+    /// The cores of this machine.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// One measured case.
+#[derive(Debug, Serialize)]
+struct Measured {
+    case: &'static str,
+    backend: Backend,
+    shape: String,
+    dtype: DType,
+    /// The median time of a call.
+    ms: f64,
+    /// Floating-point operations a second, counting 4·head_dim for every pair that the mask keeps.
+    gflops: f64,
+    /// The largest relative error of a sampled row against float64.
+    max_rel_err: f64,
+    mask_build_ms: f64,
+    sparsity: f64,
+}
+
+/// The measured cases as a table.
+struct Measurements(Vec<Measured>);
+
+impl fmt::Display for Measurements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        table.set_header(["case", "ms", "GFLOP/s", "skipped", "max rel err", "mask ms"]);
+        for m in &self.0 {
+            table.add_row([
+                m.case.to_string(),
+                format!("{:.2}", m.ms),
+                format!("{:.1}", m.gflops),
+                format!("{:.1} %", m.sparsity),
+                format!("{:.1e}", m.max_rel_err),
+                format!("{:.3}", m.mask_build_ms),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        if let Some(first) = self.0.first() {
+            let backend = first.backend.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
+            writeln!(f, "{} {} on {backend}", first.shape, first.dtype)?;
+        }
+        write!(f, "{table}\nGFLOP/s count only the pairs that the mask keeps.")
+    }
+}
+
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
+    if args.backend == Backend::Cuda {
+        return Err(ProgramError::NoGpu { reason: "this build has no CUDA backend".into() });
+    }
+    let cases = match args.case.as_slice() {
+        [] => Case::value_variants().iter().copied().filter(|case| case.fits(args.seq_len)).collect(),
+        cases => cases.to_vec(),
+    };
+    let setup = Setup::new(args)?;
+    let progress = Progress::new(cases.len(), "");
+    let mut measured = Vec::new();
+    for case in cases {
+        progress.step(case.name());
+        let result = setup.measure(case)?;
+        progress.done();
+        if output.is_json() {
+            output.json(&result)?;
+        }
+        measured.push(result);
+    }
+    drop(progress);
+    if output.is_json() { Ok(()) } else { output.text(&Measurements(measured)) }
+}
+
+/// The inputs that all cases share.
+struct Setup<'a> {
+    args: &'a Args,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+}
+
+impl<'a> Setup<'a> {
+    fn new(args: &'a Args) -> Result<Self, ProgramError> {
+        let kv_heads = args.kv_heads.unwrap_or(args.heads);
+        let tensor = |seed, heads| {
+            normal_tensor(seed, [args.batch, heads, args.seq_len, args.head_dim], args.dtype.into())
+        };
+        Ok(Self {
+            args,
+            query: tensor(1, args.heads)?,
+            key: tensor(2, kv_heads)?,
+            value: tensor(3, kv_heads)?,
+        })
+    }
+
+    fn measure(&self, case: Case) -> Result<Measured, ProgramError> {
+        let &Args { batch, heads, seq_len, head_dim, .. } = self.args;
+        let mask = case.mask(seq_len)?;
+        let score = case.score(heads, seq_len)?;
+        let extent = Extent { batch, heads, q_len: seq_len, kv_len: seq_len };
+        let build = |mask: &MaskMod| BlockMask::builder(mask).block_size(self.args.block_size).build(extent);
+        let block_mask = mask.as_ref().map(build).transpose()?;
+        let mask_build_ms = match &mask {
+            Some(mask) => median_ms(|| build(mask).map(drop))?,
+            None => 0.0,
+        };
+
+        let call = || {
+            let mut call = flex_attention(&self.query, &self.key, &self.value);
+            if let Some(score) = &score {
+                call = call.score_mod(score);
+            }
+            if let Some(block_mask) = &block_mask {
+                call = call.block_mask(block_mask);
+            }
+            if let Some(threads) = self.args.threads {
+                call = call.threads(threads);
+            }
+            call.run()
+        };
+        let out = call()?;
+        let ms = median_ms(|| call().map(drop))?;
+        let pairs = case.unmasked_pairs(seq_len) as f64 * (batch * heads) as f64;
+        let sampled = Sampled {
+            query: &self.query,
+            key: &self.key,
+            value: &self.value,
+            mask: mask.as_ref(),
+            score: score.as_ref(),
+        };
+        Ok(Measured {
+            case: case.name(),
+            backend: self.args.backend,
+            shape: format!("B{batch}_H{heads}_{}_S{seq_len}_D{head_dim}", self.key.shape()[1]),
+            dtype: self.query.dtype(),
+            ms,
+            gflops: pairs * 4.0 * head_dim as f64 / ms / 1e6,
+            max_rel_err: sampled.max_rel_err(&out)?,
+            mask_build_ms,
+            sparsity: block_mask.as_ref().map_or(0.0, BlockMask::sparsity),
+        })
+    }
+}

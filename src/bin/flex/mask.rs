@@ -1,0 +1,136 @@
+//! `flex mask`: how a mask of the library cuts the attention matrix into tiles.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use flex_attention::library::{self, LibraryMask};
+use flex_attention::prelude::*;
+use serde::Serialize;
+
+use crate::demo::write_file;
+use crate::error::ProgramError;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::timing::median_ms;
+
+/// Which mask, how large, and where to draw it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A mask of the library; `flex mask list` names them.
+    name: String,
+    /// Queries and keys.
+    #[arg(long, default_value_t = 2048)]
+    seq_len: usize,
+    /// Queries and keys a tile.
+    #[arg(long, default_value_t = 128)]
+    block_size: usize,
+    /// Draws the mask into a file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Built {
+    case: String,
+    seq_len: usize,
+    block_size: usize,
+    /// The median time of building the block mask.
+    build_ms: f64,
+    /// The memory of the block mask.
+    bytes: usize,
+    /// The share of tiles that are skipped, in percent.
+    sparsity: f64,
+    tiles_total: u64,
+    tiles_full: u64,
+    tiles_partial: u64,
+    /// How often the mask had to be evaluated at a single (query, key).
+    elements_evaluated: u64,
+    #[serde(skip)]
+    picture: String,
+    #[serde(skip)]
+    svg: Option<PathBuf>,
+}
+
+/// A mask that can be drawn.
+#[derive(Debug, Serialize)]
+struct Listed {
+    case: &'static str,
+    description: &'static str,
+}
+
+/// The masks that can be drawn.
+struct List(Vec<Listed>);
+
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
+    if args.name == "list" {
+        return list(output);
+    }
+    let &Args { seq_len, block_size, .. } = args;
+    let progress = Progress::new(1, format!("building the mask {}", args.name));
+    let mask = library::mask_by_name(&args.name, seq_len)?;
+    let extent = Extent { batch: 1, heads: 1, q_len: seq_len, kv_len: seq_len };
+    let build = || BlockMask::builder(&mask).block_size(block_size).build(extent);
+    let block_mask = build()?;
+    let build_ms = median_ms(|| build().map(drop))?;
+    if let Some(path) = &args.svg {
+        write_file(path, &block_mask.svg())?;
+    }
+    let built = Built {
+        case: args.name.clone(),
+        seq_len,
+        block_size,
+        build_ms,
+        bytes: block_mask.bytes(),
+        sparsity: block_mask.sparsity(),
+        tiles_total: block_mask.tiles_total(),
+        tiles_full: block_mask.tiles_full(),
+        tiles_partial: block_mask.tiles_partial(),
+        elements_evaluated: block_mask.elements_evaluated(),
+        picture: block_mask.to_string(),
+        svg: args.svg.clone(),
+    };
+    drop(progress);
+    output.print(&built)
+}
+
+fn list(output: &mut Output) -> Result<(), ProgramError> {
+    let listed = |m: &LibraryMask| Listed { case: m.name, description: m.description };
+    let masks: Vec<Listed> = library::MASKS.iter().map(listed).collect();
+    if output.is_json() {
+        return masks.iter().try_for_each(|mask| output.json(mask));
+    }
+    output.text(&List(masks))
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Listed { case, description }) in self.0.iter().enumerate() {
+            let end = if i == 0 { "" } else { "\n" };
+            write!(f, "{end}{case:16} {description}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self { seq_len, block_size, build_ms, bytes, tiles_total, tiles_full, tiles_partial, .. } = self;
+        writeln!(f, "{}\n", self.picture.trim_end())?;
+        writeln!(f, "  {} over {seq_len} tokens, in tiles of {block_size}×{block_size}", self.case)?;
+        let skipped = tiles_total - tiles_full - tiles_partial;
+        writeln!(
+            f,
+            "  {tiles_total} tiles: {skipped} skipped ({:.1} %), {tiles_full} full, {tiles_partial} partial",
+            self.sparsity
+        )?;
+        let how = match self.elements_evaluated {
+            0 => "all of it proved, nothing evaluated".into(),
+            n => format!("{n} of {} elements evaluated, the rest proved", seq_len as u128 * seq_len as u128),
+        };
+        write!(f, "  built in {build_ms:.3} ms, {bytes} bytes; {how}")?;
+        if let Some(path) = &self.svg {
+            write!(f, "\n  drawn in {}", path.display())?;
+        }
+        Ok(())
+    }
+}

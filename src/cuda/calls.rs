@@ -1,0 +1,297 @@
+//! Calls that were made before: everything about a call that does not change from launch to launch, found again by
+//! cheap identities, so that a steady call compiles, uploads and allocates nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use flex_codegen::{Matmul, Precision, abi, plan};
+use flex_core::attention::{DType, Shape};
+use flex_core::capture::Capture;
+use flex_core::ir::Expr;
+use flex_core::mask::{BlockMask, BlockSize, RunTable};
+use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
+
+use super::captures::{self, CaptureCopies};
+use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
+use super::memory::DeviceBuffer;
+use super::modules::LoadedKernel;
+use super::{CudaDevice, CudaError, compiler};
+use crate::Error;
+
+/// How many calls are kept; the ones not used for longest go first.
+const KEPT_CALLS: usize = 128;
+
+/// What a call asks for, lengths and all, but no addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallSpec<'a> {
+    pub(super) shape: Shape,
+    pub(super) dtype: DType,
+    /// All addresses, strides and rows are multiples of 16 bytes.
+    pub(super) vector_access: bool,
+    pub(super) precision: Option<Precision>,
+    pub(super) matmul: Matmul,
+    pub(super) force: plan::Force,
+    pub(super) mask: MaskSource<'a>,
+    pub(super) score: Option<&'a ScoreMod>,
+}
+
+/// Where the mask of a call comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MaskSource<'a> {
+    /// Every query sees every key.
+    None,
+    /// Tiles that are known.
+    Block(&'a BlockMask),
+    /// A block mask is to be built.
+    Mod(&'a MaskMod),
+}
+
+impl<'a> MaskSource<'a> {
+    /// The mask of partial tiles.
+    pub(super) fn bound(self) -> Option<&'a BoundExpr> {
+        match self {
+            Self::None => None,
+            Self::Block(mask) => Some(mask.mask_mod().bound()),
+            Self::Mod(mask) => Some(mask.bound()),
+        }
+    }
+}
+
+/// A call that can be launched again and again.
+#[derive(Debug)]
+pub(super) struct PreparedCall {
+    pub(super) kernel: Arc<LoadedKernel>,
+    /// Without addresses, strides and scale.
+    pub(super) problem: abi::Problem,
+    pub(super) captures: Vec<u64>,
+    pub(super) blocks: u32,
+    _copies: Vec<Arc<DeviceBuffer>>,
+    _mask: Option<Arc<DeviceMask>>,
+    used: AtomicU64,
+    owners: Owners,
+}
+
+/// The identity of a call. Addresses stand for what lies there: a [`PreparedCall`] holds weak references, so that no
+/// address is given to anything else while it is a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct CallKey {
+    shape: Shape,
+    dtype: DType,
+    vector_access: bool,
+    precision: Option<Precision>,
+    matmul: Matmul,
+    force: plan::Force,
+    mask: Option<[usize; 2]>,
+    table: Option<usize>,
+    score: Option<[usize; 2]>,
+}
+
+/// Those whose addresses are in the key.
+#[derive(Debug, Default)]
+struct Owners {
+    mods: Vec<(Weak<Expr>, Weak<[Capture]>)>,
+    table: Option<Weak<RunTable>>,
+}
+
+/// The calls of a device, and the captures and masks that they share.
+#[derive(Debug, Default)]
+pub(super) struct CallCache {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    calls: HashMap<CallKey, Arc<PreparedCall>>,
+    copies: CaptureCopies,
+    masks: DeviceMasks,
+    clock: u64,
+}
+
+impl CallCache {
+    /// The call, prepared now or before.
+    pub(super) fn get(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<Arc<PreparedCall>, Error> {
+        let key = CallKey::of(spec);
+        {
+            let mut kept = self.lock();
+            kept.clock += 1;
+            if let Some(call) = kept.calls.get(&key) {
+                call.used.store(kept.clock, Ordering::Relaxed);
+                return Ok(call.clone());
+            }
+            kept.sweep();
+        }
+        // Outside the lock: a compilation must not hold up other threads.
+        let call = Arc::new(self.prepare(device, spec)?);
+        let mut kept = self.lock();
+        call.used.store(kept.clock, Ordering::Relaxed);
+        Ok(kept.calls.entry(key).or_insert(call).clone())
+    }
+
+    /// Forgets all calls, captures and masks.
+    pub(super) fn clear(&self) {
+        let forgotten = std::mem::take(&mut *self.lock());
+        drop(forgotten);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // The maps are consistent after every step, so another thread's panic does no harm.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
+        let CallSpec { shape, dtype, vector_access, matmul, force, .. } = *spec;
+        let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
+
+        let (arch, smem_limit) = (device.arch(), device.smem_bytes());
+        let request = plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, force };
+        let plan = plan::plan(&request).map_err(CudaError::from)?;
+        let mut kernel_spec = request.spec(&plan);
+        kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
+        kernel_spec.mask = mask.map(|bound| bound.expr().clone());
+        kernel_spec.score = score.map(|bound| bound.expr().clone());
+        let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
+        tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
+
+        let items = shape.batch * shape.heads * compiled.q_tiles(shape.q_len);
+        let blocks =
+            compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or(CudaError::TooManyTiles { items })?;
+        let kernel = device.modules().load(device, compiled)?;
+
+        let device_mask = self.device_mask(device, spec, &kernel)?;
+        let mut copies = Vec::new();
+        let mut captures = Vec::new();
+        kernel.compiled.captures.pack(
+            mask,
+            score,
+            |array| -> Result<u64, CudaError> {
+                let known = self.lock().copies.get(array);
+                let copy = match known {
+                    Some(copy) => copy,
+                    None => {
+                        let copy = captures::upload(device, array)?;
+                        self.lock().copies.keep(array, copy)
+                    }
+                };
+                let ptr = copy.ptr();
+                copies.push(copy);
+                Ok(ptr)
+            },
+            &mut captures,
+        )?;
+
+        let problem = abi::Problem {
+            batch: shape.batch as i32,
+            heads: shape.heads as i32,
+            kv_heads: shape.kv_heads as i32,
+            q_len: shape.q_len as i32,
+            kv_len: shape.kv_len as i32,
+            block_mask: device_mask.as_ref().map(|mask| mask.tables).unwrap_or_default(),
+            work_order: device_mask.as_ref().map_or(0, |mask| mask.work_order),
+            ..abi::Problem::default()
+        };
+        Ok(PreparedCall {
+            kernel,
+            problem,
+            captures,
+            blocks,
+            _copies: copies,
+            _mask: device_mask,
+            used: AtomicU64::new(0),
+            owners: Owners::of(spec),
+        })
+    }
+
+    /// The block mask in the kernel's tiles, uploaded now or before.
+    fn device_mask(
+        &self,
+        device: CudaDevice,
+        spec: &CallSpec<'_>,
+        kernel: &LoadedKernel,
+    ) -> Result<Option<Arc<DeviceMask>>, Error> {
+        let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
+        let tiles = BlockSize { q: tile_q as usize, kv: tile_kv as usize };
+        let element_bytes = spec.dtype.size();
+        let mask = match spec.mask {
+            MaskSource::None => return Ok(None),
+            // Building it also proves that no kept element faults, which kernels do not look for in masks.
+            MaskSource::Mod(mask) => {
+                let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
+                return Ok(Some(Arc::new(masks::upload(device, &built, &built, &spec.shape, element_bytes)?)));
+            }
+            MaskSource::Block(mask) => mask,
+        };
+        let key =
+            MaskKey { table: address(mask.shared_table()), tile_q, tile_kv, shape: spec.shape, element_bytes };
+        if let Some(known) = self.lock().masks.get(&key) {
+            return Ok(Some(known));
+        }
+        let uploaded = Arc::new(match mask.block_size() == tiles {
+            true => masks::upload(device, mask, mask, &spec.shape, element_bytes)?,
+            false => {
+                let retiled = masks::in_tiles(mask, tiles)?;
+                masks::upload(device, mask, &retiled, &spec.shape, element_bytes)?
+            }
+        });
+        self.lock().masks.remember(key, &uploaded);
+        Ok(Some(uploaded))
+    }
+}
+
+impl Kept {
+    /// Forgets what belongs to mods and masks that were dropped, and what has not been used for longest.
+    fn sweep(&mut self) {
+        self.calls.retain(|_, call| call.owners.are_alive());
+        if self.calls.len() >= KEPT_CALLS {
+            let mut used: Vec<u64> = self.calls.values().map(|c| c.used.load(Ordering::Relaxed)).collect();
+            used.sort_unstable();
+            let oldest_kept = used[KEPT_CALLS / 4];
+            self.calls.retain(|_, call| call.used.load(Ordering::Relaxed) >= oldest_kept);
+        }
+        self.masks.sweep();
+        self.copies.sweep();
+    }
+}
+
+impl CallKey {
+    fn of(spec: &CallSpec<'_>) -> Self {
+        let identity = |bound: &BoundExpr| [address(bound.expr()), address(bound.captures())];
+        Self {
+            shape: spec.shape,
+            dtype: spec.dtype,
+            vector_access: spec.vector_access,
+            precision: spec.precision,
+            matmul: spec.matmul,
+            force: spec.force,
+            mask: spec.mask.bound().map(identity),
+            table: match spec.mask {
+                MaskSource::Block(mask) => Some(address(mask.shared_table())),
+                _ => None,
+            },
+            score: spec.score.map(|score| identity(score.bound())),
+        }
+    }
+}
+
+impl Owners {
+    fn of(spec: &CallSpec<'_>) -> Self {
+        let bounds = spec.mask.bound().into_iter().chain(spec.score.map(ScoreMod::bound));
+        Self {
+            mods: bounds.map(|b| (Arc::downgrade(b.expr()), Arc::downgrade(b.captures()))).collect(),
+            table: match spec.mask {
+                MaskSource::Block(mask) => Some(Arc::downgrade(mask.shared_table())),
+                _ => None,
+            },
+        }
+    }
+
+    fn are_alive(&self) -> bool {
+        let mods_live =
+            self.mods.iter().all(|(expr, captures)| expr.strong_count() > 0 && captures.strong_count() > 0);
+        mods_live && self.table.as_ref().is_none_or(|table| table.strong_count() > 0)
+    }
+}
+
+fn address<T: ?Sized>(shared: &Arc<T>) -> usize {
+    Arc::as_ptr(shared).cast::<()>().addr()
+}

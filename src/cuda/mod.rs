@@ -1,0 +1,49 @@
+//! Attention on NVIDIA GPUs, sm_80 and newer: the launch side. Kernels come from `flex-codegen`.
+//!
+//! ```text
+//! attention   checks, streams, launch, faults         tensor, layout   borrowed and own device memory
+//! calls       what stays the same between launches    captures, masks  uploaded once, shared by calls
+//! modules     loaded kernels                          faults           what mods did wrong
+//! device, stream, memory                              on the driver, which is looked for at run time
+//! ```
+//!
+//! **What a call costs.** The first call with some mods, dtype and head dims compiles a kernel, or loads it from the
+//! disk cache; the first with some mod, mask and lengths uploads captures and the block mask. All further ones check
+//! shapes, look up the prepared call and launch; [`run_into`](crate::FlexAttention::run_into) does not allocate either.
+//! Captures and masks leave the device when their mods are gone and another call is prepared, or with
+//! [`CudaDevice::trim`].
+//!
+//! **When a call returns.** Calls return when the work is queued, in the order of their stream. Only where a mod may
+//! fault (load out of bounds, divide by zero) and the analysis could not exclude it, a call waits for the kernel and
+//! returns the fault.
+
+mod attention;
+mod calls;
+mod captures;
+mod compiler;
+mod device;
+mod driver;
+mod error;
+mod faults;
+mod layout;
+mod masks;
+mod memory;
+mod modules;
+mod stream;
+mod tensor;
+pub mod timing;
+
+pub use attention::CudaOptions;
+pub use compiler::{compiler, set_compiler};
+pub use device::CudaDevice;
+pub use error::CudaError;
+pub use stream::CudaStream;
+pub use tensor::{CudaTensorMut, CudaTensorRef};
+
+pub use flex_codegen::bundle::{Bundle, BundleError};
+pub use flex_codegen::plan::Force;
+pub use flex_codegen::{Compiler, Matmul, Precision, Schedule, Stats, Template};
+
+pub(crate) use attention::Call;
+pub(crate) use memory::DeviceBuffer;
+pub(crate) use tensor::{download, upload};

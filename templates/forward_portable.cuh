@@ -1,0 +1,242 @@
+// Fused attention, forward, for sm_80 and up: cp.async into two stages of shared memory, mma.sync, online softmax.
+//
+// A block of threads computes one query tile of one head; a warp owns 16 or 32 of its rows from scores to output, so warps
+// only meet to exchange stages. Full tiles run no mask code.
+#pragma once
+#include "flex/problem.cuh"
+#include "flex/products_f32.cuh"
+#include "flex/products_half.cuh"
+#include "flex/products_tf32.cuh"
+#include "flex/softmax.cuh"
+#include "flex/tile_io.cuh"
+#include "flex/tile_walk.cuh"
+
+namespace flex {
+
+// `Config` names Products, kHeadDim, kValueDim, kTileQ, kTileKv, kWarps, kVectorAccess; Mods and Captures are in scope.
+template <class Config>
+class ForwardPortable {
+    using Products = typename Config::Products;
+    using Element = typename Products::Element;
+    static constexpr int kTileQ = Config::kTileQ, kTileKv = Config::kTileKv, kThreads = Config::kWarps * 32;
+    static constexpr int kRows = kTileQ / Config::kWarps;  // of a warp
+    static constexpr int kFragments = kRows / 16;
+    static constexpr bool kVector = Config::kVectorAccess;
+    using KeyLayout = RowLayout<Element, Config::kHeadDim>;
+    using ValueLayout = RowLayout<Element, Config::kValueDim>;
+    // Query rows; at the end, output rows.
+    static constexpr int kQueryRowBytes = KeyLayout::kBytes > ValueLayout::kBytes ? KeyLayout::kBytes : ValueLayout::kBytes;
+    static constexpr int kKeyBytes = kTileKv * KeyLayout::kBytes, kValueBytes = kTileKv * ValueLayout::kBytes;
+    static_assert(kRows % 16 == 0 && kFragments >= 1 && kTileKv % 16 == 0);
+
+    using Scores = Accumulator<kFragments, kTileKv>;
+    using Output = Accumulator<kFragments, ValueLayout::kPadded>;
+
+  public:
+    // What the threads share beside the tiles.
+    struct Shared {
+        Place place;
+        TileWalk walk;    // the first thread's
+        Tile upcoming[2];  // the tile to load into each stage
+    };
+    static constexpr int kSharedBytes = 64;  // in front of the tiles
+    static_assert(sizeof(Shared) <= kSharedBytes);
+
+    __device__ __forceinline__ ForwardPortable(const Problem& problem, const Captures& captures, Shared& shared, unsigned smem)
+        : problem_(problem), captures_(captures), shared_(shared), query_smem_(smem) {}
+
+    __device__ __forceinline__ void run() {
+        if (threadIdx.x == 0) find_place();
+        __syncthreads();
+        prepare_rows();
+        Softmax<kFragments> softmax;
+        Output out;
+        fill_zero<kFragments, ValueLayout::kPadded>(out);
+
+        Tile tile = upcoming(0);
+        if (tile.exists()) {
+            const auto query_rows = Matrix<Element>::of(problem_.query, problem_.query_strides, place().batch, place().head);
+            load_rows<Element, Config::kHeadDim, kTileQ, kThreads, kVector>(query_smem_, kQueryRowBytes, query_rows, place().q_tile * kTileQ,
+                                                                            problem_.q_len);
+            load_key_and_value(tile.index(), 0);
+            ptx::cp_async_commit();
+        }
+        for (int stage = 0; tile.exists(); stage ^= 1) {
+            if (threadIdx.x == 0) shared_.upcoming[stage ^ 1] = shared_.walk.after(tile, problem_, shared_.place);
+            // The tile has landed for every thread, and every thread is done with the other stage.
+            ptx::cp_async_wait<0>();
+            __syncthreads();
+            const Tile next = upcoming(stage ^ 1);
+            if (next.exists()) load_key_and_value(next.index(), stage ^ 1);
+            ptx::cp_async_commit();
+
+            Scores s;
+            Products::template scores<Config::kHeadDim, kTileKv, kFragments>(s, query_smem_ + warp() * kRows * kQueryRowBytes, kQueryRowBytes,
+                                                                             stage_smem(stage));
+            apply_sign(s);
+            if (tile.partial() || (tile.index() + 1) * kTileKv > problem_.kv_len) {
+                apply_mods<true>(s, tile);
+            } else {
+                apply_mods<false>(s, tile);
+            }
+            softmax.template step<kTileKv, ValueLayout::kPadded>(s, out, factor());
+            Products::template accumulate<Config::kValueDim, kTileKv, kFragments>(out, s, stage_smem(stage) + kKeyBytes);
+            tile = next;
+        }
+        store(softmax, out);
+    }
+
+  private:
+    const Problem& problem_;
+    const Captures& captures_;
+    Shared& shared_;
+    unsigned query_smem_;
+    typename Mods::Row rows_[kFragments][2];
+    int2 kept_[kFragments][2];
+
+    // Read anew at every use: a register is dearer than a load from shared memory.
+    __device__ __forceinline__ const volatile Place& place() const { return shared_.place; }
+    __device__ __forceinline__ Tile upcoming(int stage) const { return {const_cast<const volatile Tile&>(shared_.upcoming[stage]).bits}; }
+
+    __device__ __forceinline__ unsigned stage_smem(int stage) const { return query_smem_ + kTileQ * kQueryRowBytes + stage * (kKeyBytes + kValueBytes); }
+    __device__ __forceinline__ int warp() const { return int(threadIdx.x) / 32; }
+    __device__ __forceinline__ int lane() const { return int(threadIdx.x) % 32; }
+    // The query of row i (0: upper, 1: lower half) of fragment m, maybe behind the last.
+    __device__ __forceinline__ int query(int m, int i) const { return place().q_tile * kTileQ + warp() * kRows + 16 * m + 8 * i + lane() / 4; }
+
+    __device__ __forceinline__ void find_place() {
+        // Later query tiles tend to have longer lists of tiles: start them first.
+        const unsigned item = problem_.work_order != nullptr ? problem_.work_order[blockIdx.x] : gridDim.x - 1 - blockIdx.x;
+        const unsigned q_tiles = (unsigned(problem_.q_len) + kTileQ - 1) / kTileQ, batch_and_head = item / q_tiles;
+        const int head = int(batch_and_head % problem_.heads);
+        shared_.place = {int(batch_and_head / problem_.heads), head, head / (problem_.heads / problem_.kv_heads), int(item % q_tiles)};
+        shared_.upcoming[0] = shared_.walk.first(problem_, shared_.place, kTileKv);
+    }
+
+    __device__ __forceinline__ void load_key_and_value(int tile, int stage) {
+        const int batch = place().batch, kv_head = place().kv_head;
+        const auto key = Matrix<Element>::of(problem_.key, problem_.key_strides, batch, kv_head);
+        load_rows<Element, Config::kHeadDim, kTileKv, kThreads, kVector>(stage_smem(stage), KeyLayout::kBytes, key, tile * kTileKv, problem_.kv_len);
+        const auto value = Matrix<Element>::of(problem_.value, problem_.value_strides, batch, kv_head);
+        load_rows<Element, Config::kValueDim, kTileKv, kThreads, kVector>(stage_smem(stage) + kKeyBytes, ValueLayout::kBytes, value, tile * kTileKv,
+                                                                          problem_.kv_len);
+    }
+
+    // What depends on the row alone, once. Rows behind the last query repeat it; their results are dropped.
+    __device__ __forceinline__ void prepare_rows() {
+#pragma unroll
+        for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int batch = place().batch, head = place().head, q = min(query(m, i), problem_.q_len - 1);
+                rows_[m][i] = Mods::row(problem_, captures_, batch, head, q);
+                if constexpr (Mods::kKeptKeysAreInterval) {
+                    kept_[m][i] = Mods::kept_keys(problem_, captures_, rows_[m][i], batch, head, q);
+                    kept_[m][i].y = min(kept_[m][i].y, problem_.kv_len);
+                }
+            }
+    }
+
+    // Scores times this factor, which is positive, are exponents of 2.
+    __device__ __forceinline__ float factor() const {
+        if constexpr (Mods::kHasScore) return 1.0f;
+        return (problem_.scale == 0.0f ? 1.0f : fabsf(problem_.scale)) * 1.44269504088896340736f;
+    }
+
+    // A scale that is not positive turns or levels the scores, so that the largest has the largest weight.
+    __device__ __forceinline__ void apply_sign(Scores& s) const {
+        if constexpr (!Mods::kHasScore) {
+            if (problem_.scale > 0.0f) return;
+            const float sign = problem_.scale < 0.0f ? -1.0f : 0.0f;
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int n = 0; n < kTileKv / 8; ++n)
+#pragma unroll
+                    for (int e = 0; e < 4; ++e) s[m][n][e] *= sign;
+        }
+    }
+
+    // Applies the score mod, and in tiles that may be `kCut` the mask and the end of the keys.
+    template <bool kCut>
+    __device__ __forceinline__ void apply_mods(Scores& s, Tile tile) const {
+        if constexpr (!kCut && !Mods::kHasScore) return;
+        const int batch = place().batch, head = place().head, first_query = query(0, 0);
+        const int first_key = tile.index() * kTileKv + 2 * (lane() % 4);
+#pragma unroll
+        for (int n = 0; n < kTileKv / 8; ++n)
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+                const int kv = first_key + 8 * n + j, kv_in = kCut ? min(kv, problem_.kv_len - 1) : kv;
+                const bool kv_is_there = !kCut || kv < problem_.kv_len;
+                const typename Mods::Column column = Mods::column(problem_, captures_, batch, head, kv_in);
+#pragma unroll
+                for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                    for (int i = 0; i < 2; ++i) {
+                        float& score = s[m][n][2 * i + j];
+                        const int q = first_query + 16 * m + 8 * i, q_in = min(q, problem_.q_len - 1);
+                        bool kept = kv_is_there;
+                        if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
+                            kept = kv >= kept_[m][i].x && kv < kept_[m][i].y;
+                        } else if constexpr (kCut && Mods::kHasMask) {
+                            const bool live = kv_is_there && tile.partial() && q < problem_.q_len;
+                            kept &= Mods::mask(problem_, captures_, rows_[m][i], column, batch, head, q_in, kv_in, live) | !tile.partial();
+                        }
+                        if constexpr (Mods::kHasScore) {
+                            const bool live = kept && q < problem_.q_len;
+                            score = Mods::score(problem_, captures_, rows_[m][i], column, score, batch, head, q_in, kv_in, live);
+                        }
+                        if constexpr (kCut) score = kept ? score : minus_infinity();
+                    }
+            }
+    }
+
+    __device__ __forceinline__ void store(const Softmax<kFragments>& softmax, Output& out) {
+        const int thread = ptx::recompute_from(threadIdx.x), lane = thread % 32, first_row = thread / 32 * kRows;
+        const int first_query = place().q_tile * kTileQ + first_row;
+        const unsigned staged = query_smem_ + first_row * kQueryRowBytes;
+        // Where query and output rows differ in length, a warp's output rows overlap other warps' query rows.
+        if constexpr (kQueryRowBytes != KeyLayout::kBytes) __syncthreads();
+        __syncwarp();
+#pragma unroll
+        for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const int row = 16 * m + 8 * i + lane / 4;
+                const float sum = row_sum(softmax.sum[m][i]);
+                const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+                const unsigned target = staged + row * kQueryRowBytes + 2 * (lane % 4) * int(sizeof(Element));
+#pragma unroll
+                for (int n = 0; n < ValueLayout::kPadded / 8; ++n) {
+                    const float x = out[m][n][2 * i] * inverse, y = out[m][n][2 * i + 1] * inverse;
+                    if constexpr (sizeof(Element) == 2) {
+                        ptx::store_shared(target + n * 16, Element::pack(x, y));
+                    } else {
+                        ptx::store_shared_2(target + n * 32, x, y);
+                    }
+                }
+                if (lane % 4 == 0 && first_query + row < problem_.q_len) store_statistics(first_query + row, softmax.largest[m][i], sum);
+            }
+        __syncwarp();
+        const auto matrix = Matrix<Element>::of(problem_.out, problem_.out_strides, place().batch, place().head);
+        store_rows<Element, Config::kValueDim, kRows, kVector>(matrix, first_query, problem_.q_len, staged, kQueryRowBytes);
+    }
+
+    __device__ __forceinline__ void store_statistics(int q, float largest, float sum) const {
+        constexpr float kLn2 = 0.69314718055994530942f;
+        const long long at = (static_cast<long long>(place().batch) * problem_.heads + place().head) * problem_.q_len + q;
+        largest *= factor() * kLn2;
+        if (problem_.lse != nullptr) problem_.lse[at] = sum == 0.0f ? minus_infinity() : largest + logf(sum);
+        if (problem_.max_score != nullptr) problem_.max_score[at] = largest;
+    }
+};
+
+template <class Config>
+__device__ __forceinline__ void forward_portable(const Problem& problem, const Captures& captures) {
+    extern __shared__ __align__(16) unsigned char smem[];
+    using Kernel = ForwardPortable<Config>;
+    Kernel(problem, captures, *reinterpret_cast<typename Kernel::Shared*>(smem), ptx::shared_address(smem) + Kernel::kSharedBytes).run();
+}
+
+}  // namespace flex

@@ -1,0 +1,169 @@
+//! The program as it is run: what it prints for machines and for people, and how it fails.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn flex(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_flex"))
+        .args(arguments)
+        .env_remove("FLEX_LOG")
+        .output()
+        .expect("the program starts")
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = flex(arguments);
+    assert!(output.status.success(), "flex {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn json(arguments: &[&str]) -> Vec<Value> {
+    let text = stdout(&[arguments, &["--json"]].concat());
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+fn number(report: &Value, field: &str) -> f64 {
+    report[field].as_f64().unwrap_or_else(|| panic!("{field} of {report}"))
+}
+
+#[test]
+fn demo_agrees_with_the_golden_and_skips_tiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("mask.svg");
+    let reports = json(&["demo", "--svg", svg.to_str().unwrap()]);
+    let [report] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!(report["backend"], "cpu");
+    assert!(number(report, "rel_err_vs_golden") < 1e-6, "{report}");
+    assert!(number(report, "rel_err_vs_f64") < 1e-6, "{report}");
+    // 27 sentences of 13 tokens: most of the 23×23 tiles lie between different sentences.
+    assert_eq!(number(report, "tiles_total"), 23.0 * 23.0);
+    assert!(number(report, "tiles_skipped") > 0.8 * 529.0, "{report}");
+    assert!(number(report, "ms") > 0.0);
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    assert!(drawn.starts_with("<svg") || drawn.starts_with("<?xml"), "{}", &drawn[..drawn.len().min(80)]);
+}
+
+#[test]
+fn demo_tells_people_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("mask.svg");
+    let text = stdout(&["demo", "--svg", svg.to_str().unwrap()]);
+    for part in ["27 sentences", "357 tokens", "doc[q] == doc[kv]", "skipped", "vs golden", "mask.svg"] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn demo_says_where_it_could_not_draw() {
+    let output = flex(&["demo", "--svg", "/nonexistent/mask.svg", "--json"]);
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["error"].as_str().unwrap().contains("/nonexistent/mask.svg"), "{report}");
+}
+
+#[test]
+fn mask_counts_the_tiles_of_causal() {
+    let report = &json(&["mask", "causal", "--seq-len", "2048"])[0];
+    assert_eq!(report["case"], "causal");
+    assert_eq!(number(report, "block_size"), 128.0);
+    // 16×16 tiles: 120 below the diagonal, 16 on it.
+    assert_eq!(number(report, "tiles_full"), 120.0);
+    assert_eq!(number(report, "tiles_partial"), 16.0);
+    assert_eq!(number(report, "sparsity"), 46.875);
+    assert_eq!(number(report, "elements_evaluated"), 0.0);
+    assert!(number(report, "bytes") < 4096.0 && number(report, "build_ms") > 0.0, "{report}");
+}
+
+#[test]
+fn mask_draws_every_mask_of_the_library() {
+    let names: Vec<String> =
+        json(&["mask", "list"]).iter().map(|m| m["case"].as_str().unwrap().into()).collect();
+    assert!(names.len() >= 12, "{names:?}");
+    for name in &names {
+        let text = stdout(&["mask", name, "--seq-len", "256", "--block-size", "32"]);
+        assert!(text.lines().count() > 8, "{name}:\n{text}");
+    }
+}
+
+#[test]
+fn mask_names_what_it_does_not_know() {
+    let output = flex(&["mask", "casual"]);
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        message.contains("casual") && message.contains("causal") && message.contains("document"),
+        "{message}"
+    );
+    let output = flex(&["mask", "causal", "--block-size", "0"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected at least 1"));
+}
+
+#[test]
+fn bench_measures_every_case_and_is_exact() {
+    // 400 is a square, so natten is among the cases.
+    let reports =
+        json(&["bench", "--seq-len", "400", "--heads", "2", "--head-dim", "32", "--block-size", "64"]);
+    let cases: Vec<&str> = reports.iter().map(|r| r["case"].as_str().unwrap()).collect();
+    let expected = [
+        "dense",
+        "causal",
+        "sliding1024",
+        "prefix_lm",
+        "document12",
+        "doc_causal12",
+        "alibi_causal",
+        "softcap20_causal",
+        "relpos_dense",
+        "natten13",
+    ];
+    assert_eq!(cases, expected);
+    for report in &reports {
+        assert_eq!(report["shape"], "B1_H2_2_S400_D32");
+        assert_eq!((&report["backend"], &report["dtype"]), (&"cpu".into(), &"f32".into()));
+        assert!(number(report, "ms") > 0.0 && number(report, "gflops") > 0.0, "{report}");
+        assert!(number(report, "max_rel_err") < 5e-6, "{report}");
+    }
+}
+
+#[test]
+fn bench_takes_half_precision_and_grouped_heads() {
+    let arguments =
+        "bench --case causal,dense --seq-len 200 --heads 4 --kv-heads 2 --head-dim 40 --dtype bf16";
+    let reports = json(&arguments.split(' ').collect::<Vec<_>>());
+    assert_eq!(reports.len(), 2);
+    for report in &reports {
+        assert_eq!(report["shape"], "B1_H4_2_S200_D40");
+        assert_eq!(report["dtype"], "bf16");
+        // The output is rounded to 8 bits of mantissa.
+        assert!((1e-4..1e-2).contains(&number(report, "max_rel_err")), "{report}");
+    }
+}
+
+#[test]
+fn bench_refuses_what_it_cannot_measure() {
+    for (arguments, expected) in [
+        ("bench --case natten13 --seq-len 1000", "square"),
+        ("bench --case causal --heads 3 --kv-heads 2 --seq-len 64", "multiple"),
+        ("bench --case causal --seq-len 0", "at least 1"),
+        ("bench --case nothing", "natten13"),
+    ] {
+        let output = flex(&arguments.split(' ').collect::<Vec<_>>());
+        assert!(!output.status.success(), "{arguments}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains(expected), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn doctor_says_what_there_is() {
+    let report = &json(&["doctor"])[0];
+    assert_eq!(report["cpu"]["architecture"], std::env::consts::ARCH);
+    assert!(number(&report["cpu"], "threads") >= 1.0);
+    assert!(report["would_use"].is_string() && report["cache"].is_object(), "{report}");
+    let text = stdout(&["doctor"]);
+    for part in ["attention would run on", "CPU", "GPU", "NVRTC", "cache"] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+}

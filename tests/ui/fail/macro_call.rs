@@ -1,0 +1,10 @@
+use flex_attention::prelude::*;
+
+#[mask_mod]
+fn mistake(b: i32, h: i32, q: i32, kv: i32) -> bool {
+    println!("{q}");
+    assert!(q > 0);
+    q > kv
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use flex_attention::prelude::*;
+
+#[score_mod]
+fn mistake(score: f32, b: i32, h: i32, q: i32, kv: i32) -> f32 {
+    match score {
+        _ => 0.0,
+    }
+}
+
+fn main() {}

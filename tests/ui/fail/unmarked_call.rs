@@ -1,0 +1,12 @@
+use flex_attention::prelude::*;
+
+fn near(q: i32, kv: i32) -> bool {
+    q - kv < 3
+}
+
+#[mask_mod]
+fn mistake(b: i32, h: i32, q: i32, kv: i32) -> bool {
+    near(q, kv)
+}
+
+fn main() {}
