@@ -36,7 +36,8 @@ __device__ __forceinline__ void forward(
         }
     } else {
         claim_registers<Config::kConsumerRegisters>();
-        Consumer<Config, Mods, Captures>(problem, captures, shared, warp / 4 - 1, threadIdx.x % kWarpgroupThreads).run();
+        Consumer<Config, Mods, Captures>(problem, captures, shared, warp / 4 - 1, threadIdx.x % kWarpgroupThreads)
+            .run();
     }
 }
 

@@ -1,5 +1,5 @@
-// A consumer warpgroup: 64 query rows against every key tile of the list. The products of a step run asynchronously: while
-// P V of the last tile is under way, the softmax of this tile is computed.
+// A consumer warpgroup: 64 query rows against every key tile of the list. The products of a step run asynchronously:
+// while P V of the last tile is under way, the softmax of this tile is computed.
 #pragma once
 #include "hopper/forward/output.cuh"
 #include "hopper/forward/scores.cuh"
@@ -26,7 +26,8 @@ struct Consumer {
     RingPosition<Shared::kWorkSlots> slot;
     u32 query_parity = 0;
 
-    __device__ __forceinline__ Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
+    __device__ __forceinline__
+    Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
     // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
@@ -92,8 +93,8 @@ struct Consumer {
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] *= rescale[(i / 2) % 2];
     }
 
-    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next scores
-    // become probabilities. Returns whether the next tile was the final one.
+    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
+    // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
         const Rows& rows, float exponent_scale, Scores& scores, OnlineSoftmax& softmax, Output& out, Probabilities& p,
         Probabilities& next_p) {
@@ -108,10 +109,11 @@ struct Consumer {
         rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
         bool must_rescale;
         if constexpr (Config::kKeepScores) {
-            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
+            must_rescale = softmax.template step_apart<Element, false>(
+                scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
             pin(next_p);
         } else {
-            must_rescale = softmax.step(scores, exponent_scale, tile_shift, rescale);
+            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
             pin(scores);
         }
         // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
@@ -139,8 +141,9 @@ struct Consumer {
         shared.work_full[slot.stage].wait(slot.parity);
         const WorkItem& announced = shared.work[slot.stage];
         const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
-        const Item item = {announced.batch, announced.head, announced.query_tile * Config::kTileM + row,
-                           announced.first_run < announced.runs_end};
+        const Item item = {
+            announced.batch, announced.head, announced.query_tile * Config::kTileM + row,
+            announced.first_run < announced.runs_end};
         __syncwarp();
         if (thread % 32 == 0) shared.work_empty[slot.stage].arrive();
         slot.advance();
@@ -155,10 +158,11 @@ struct Consumer {
         }
     }
 
-    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return. Without
-    // a next item they are computed all the same, from what is left in shared memory, and never looked at: ptxas serialises
-    // products that are under a condition.
-    __device__ __forceinline__ void conclude(Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
+    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return.
+    // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
+    // ptxas serialises products that are under a condition.
+    __device__ __forceinline__ void conclude(
+        Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
         issue_probability_value(p, out);
         const Item next = next_item();
         await_first_tile(next);
@@ -187,9 +191,10 @@ struct Consumer {
         release_key(tile_note);
         rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
         if constexpr (Config::kKeepScores) {
-            softmax.template step_apart<Element, true>(scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
+            softmax.template step_apart<Element, true>(
+                scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
         } else {
-            softmax.step(scores, exponent_scale, tile_shift, rescale);
+            softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
             narrow(scores, p);
         }
         bool is_final = tile_note & TileNote::kLast;
@@ -213,8 +218,7 @@ struct Consumer {
     }
 
     __device__ __forceinline__ void run() {
-        const float exponent_scale =
-            Mods::kHasScore ? Mods::exponent_scale(problem, captures) : problem.scale * 1.44269504088896340736f;
+        const float exponent_scale = flex::exponent_scale<Mods>(problem, captures);
         Item item = next_item();
         while (item.exists()) {
             if (!item.has_tiles) {

@@ -1,13 +1,13 @@
-// The loader warps: each walks the runs of each work item and keeps the copy engine ahead of the consumers. Keys (and the
-// query tile) and values have a warp each, so that neither queue waits for the other.
+// The loader warps: each walks the runs of each work item and keeps the copy engine ahead of the consumers. Keys (and
+// the query tile) and values have a warp each, so that neither queue waits for the other.
 #pragma once
 #include "hopper/forward/config.cuh"
 #include "hopper/tma.cuh"
 
 namespace flex::hopper {
 
-// Visits the key tiles of a work item from the last to the first: visit(tile, full, is_final). Where scores grow towards the
-// diagonal, the first tile visited holds the maximum, and nothing is rescaled later.
+// Visits the key tiles of a work item from the last to the first: visit(tile, full, is_final). Where scores grow
+// towards the diagonal, the first tile visited holds the maximum, and nothing is rescaled later.
 template <class Visit>
 __device__ __forceinline__ void for_each_tile(const Problem& problem, const WorkItem& work, Visit visit) {
     Run run = work.last_run;
@@ -42,7 +42,8 @@ __device__ __forceinline__ void load_panels(
     full.arrive_expecting(panels(kColumns) * kRows * kPanelRowBytes);
 #pragma unroll
     for (int panel = 0; panel < panels(kColumns); ++panel) {
-        load_box(map, full, destination + panel * kRows * kPanelRowBytes, policy, panel * kPanelColumns, row, head, batch);
+        load_box(
+            map, full, destination + panel * kRows * kPanelRowBytes, policy, panel * kPanelColumns, row, head, batch);
     }
 }
 
@@ -74,8 +75,9 @@ __device__ __forceinline__ void load_queries_and_keys(
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
             shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
-            load_panels<Config::kTileN, Config::kHeadDim>(key_map, shared.key_full[key.stage], shared.key[key.stage],
-                                                          L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
+            load_panels<Config::kTileN, Config::kHeadDim>(
+                key_map, shared.key_full[key.stage], shared.key[key.stage], L2Policy::kEvictLast, tile * Config::kTileN,
+                source.x, source.y);
             key.advance();
             note.advance();
             if (query_is_due) {  // after the first keys: their stage is free long before the query's memory is
@@ -102,8 +104,9 @@ __device__ __forceinline__ void load_values(
         const int2 source = head_and_batch(problem, work, problem.value_strides);
         for_each_tile(problem, work, [&](unsigned tile, bool, bool) {
             shared.value_empty[value.stage].wait(value.parity ^ 1);
-            load_panels<Config::kTileN, Config::kValueDim>(value_map, shared.value_full[value.stage], shared.value[value.stage],
-                                                           L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
+            load_panels<Config::kTileN, Config::kValueDim>(
+                value_map, shared.value_full[value.stage], shared.value[value.stage], L2Policy::kEvictLast,
+                tile * Config::kTileN, source.x, source.y);
             value.advance();
         });
     });
