@@ -34,6 +34,9 @@ struct ForwardConfig {
     static constexpr int kKeyBytes = panels(kHeadDim) * kTileN * kPanelRowBytes;            // of one stage
     static constexpr int kValueBytes = panels(kValueDim) * kTileN * kPanelRowBytes;
 
+    // Dynamic shared memory of a block: the tiles, and 1 KiB for what the roles tell each other.
+    static constexpr int kSharedBytes = kConsumers * kQueryBytes + kStages * (kKeyBytes + kValueBytes) + 1024;
+
     static_assert(kTileM % kWarpgroupRows == 0 && kConsumers >= 1 && kConsumers <= 3);
     static_assert(kTileN % 16 == 0 && kKeyBytes % kAtomBytes == 0, "a panel starts on a swizzle atom");
     static_assert(kHeadDim % 16 == 0 && kValueDim % 32 == 0);

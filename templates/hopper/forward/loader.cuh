@@ -47,10 +47,13 @@ __device__ __forceinline__ void load_panels(
     }
 }
 
-// The head and batch of a key or value tensor. A broadcast dimension (stride 0) has extent 1 in its tensor map.
-__device__ __forceinline__ int2 head_and_batch(const Problem& problem, const WorkItem& work, const Strides& strides) {
-    const int kv_head = work.head / (problem.heads / problem.kv_heads);
-    return {strides.head ? kv_head : 0, strides.batch ? work.batch : 0};
+// Coordinates in a tensor map, where a broadcast dimension (stride 0) has extent 1.
+__device__ __forceinline__ int2 head_and_batch(const Strides& strides, int head, int batch) {
+    return {strides.head ? head : 0, strides.batch ? batch : 0};
+}
+
+__device__ __forceinline__ int kv_head(const Problem& problem, const WorkItem& work) {
+    return work.head / (problem.heads / problem.kv_heads);
 }
 
 template <class Config, class Mods>
@@ -70,7 +73,7 @@ __device__ __forceinline__ void load_queries_and_keys(
     RingPosition<2 * Config::kStages> note;
     u32 query_parity = 0;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
-        const int2 source = head_and_batch(problem, work, problem.key_strides);
+        const int2 source = head_and_batch(problem.key_strides, kv_head(problem, work), work.batch);
         bool query_is_due = true;
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
@@ -82,12 +85,13 @@ __device__ __forceinline__ void load_queries_and_keys(
             note.advance();
             if (query_is_due) {  // after the first keys: their stage is free long before the query's memory is
                 query_is_due = false;
+                const int2 query_source = head_and_batch(problem.query_strides, work.head, work.batch);
 #pragma unroll
                 for (int consumer = 0; consumer < Config::kConsumers; ++consumer) {
                     shared.query_empty[consumer].wait(query_parity ^ 1);
                     load_panels<kWarpgroupRows, Config::kHeadDim>(
                         query_map, shared.query_full[consumer], shared.query[consumer], L2Policy::kEvictFirst,
-                        work.query_tile * Config::kTileM + consumer * kWarpgroupRows, work.head, work.batch);
+                        work.query_tile * Config::kTileM + consumer * kWarpgroupRows, query_source.x, query_source.y);
                 }
                 query_parity ^= 1;
             }
@@ -101,7 +105,7 @@ __device__ __forceinline__ void load_values(
     const Problem& problem, const TensorMap& value_map, ForwardSharedMemory<Config>& shared) {
     RingPosition<Config::kStages> value;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
-        const int2 source = head_and_batch(problem, work, problem.value_strides);
+        const int2 source = head_and_batch(problem.value_strides, kv_head(problem, work), work.batch);
         for_each_tile(problem, work, [&](unsigned tile, bool, bool) {
             shared.value_empty[value.stage].wait(value.parity ^ 1);
             load_panels<Config::kTileN, Config::kValueDim>(
