@@ -21,10 +21,11 @@ pub mod tensor;
 #[path = "macro_support/mod.rs"]
 pub mod __private;
 
+pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValue, MarkedWithModFn};
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
 pub use device::Device;
 pub use error::Error;
-pub use flex_core::capture::{IntoArray, IntoScalar, View, ViewError};
+pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
 
 /// A mask mod from a closure, whose value is the bound mask.
@@ -81,3 +82,11 @@ pub mod prelude {
     pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
     pub use flex_macros::{mask_mod, mod_fn, score_mod};
 }
+
+// The programs in README.md and docs/mods.md run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../docs/mods.md")]
+struct WritingMods;

@@ -1,5 +1,14 @@
 //! A mod means the same natively and bound: every construct of the language, over grids of inputs, faults included.
 
+#![allow(
+    clippy::manual_clamp,
+    clippy::manual_swap,
+    clippy::eq_op,
+    clippy::needless_borrows_for_generic_args,
+    clippy::type_complexity,
+    reason = "the mods are written in every way that Rust allows"
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -163,15 +172,36 @@ fn faults_in_assignments(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> 
     q > kv
 }
 
+#[mask_mod]
+fn faults_in_conditions(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> bool {
+    let mut x = 0;
+    if b == 0 {
+        if doc[q] > 100 {
+            x = 1;
+        }
+    } else {
+        match h {
+            0 if doc[kv] > 0 => x = 2,
+            _ => x += 3,
+        }
+    }
+    if 6 / q > 1 {
+        x -= 1;
+    }
+    let _ = x;
+    h > 0
+}
+
 #[test]
 fn a_let_keeps_its_faults_and_a_branch_not_taken_has_none() {
     let doc = [3, 0, 1, 1, 2, 5];
     let view = View::new(&doc, [6]).unwrap();
-    let mods: [(_, fn(i32, i32, i32, i32, View<i32, 1>) -> bool); 4] = [
+    let mods: [(_, fn(i32, i32, i32, i32, View<i32, 1>) -> bool); 5] = [
         (unguarded::bind(&doc), unguarded),
         (eager_let::bind(&doc), eager_let),
         (eager_let_in_branches::bind(&doc), eager_let_in_branches),
         (faults_in_assignments::bind(&doc), faults_in_assignments),
+        (faults_in_conditions::bind(&doc), faults_in_conditions),
     ];
     for (bound, plain) in mods {
         let seen = mask_agrees(&bound.unwrap(), |b, h, q, kv| plain(b, h, q, kv, view));
@@ -257,6 +287,9 @@ fn swaps(b: i32, h: i32, q: i32, kv: i32) -> bool {
         let before = low;
         low = high;
         high = before;
+    }
+    if b > 0 {
+        (low, high) = (high - 1, low + 1);
     }
     let mut steps = 0;
     for i in 0..4 {

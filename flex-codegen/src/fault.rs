@@ -1,8 +1,8 @@
 //! From a fault record to the error a user sees.
 
-use flex_core::analysis::interpret::{Fault, FaultKind, Point};
-use flex_core::ir::{CaptureId, Node, NodeId};
-use flex_core::mods::{BoundExpr, ModFault};
+use flex_core::analysis::interpret::Point;
+use flex_core::ir::CaptureId;
+use flex_core::mods::{BoundExpr, FaultReason, ModFault};
 use serde::{Deserialize, Serialize};
 
 use crate::{FaultSite, ModKind, abi};
@@ -53,27 +53,16 @@ impl FaultSites {
             ModKind::Mask => mask?,
             ModKind::Score => score?,
         };
-        let kind = match site.place {
-            FaultPlace::Division => FaultKind::DivisionByZero,
+        let what = match site.place {
+            FaultPlace::Division => FaultReason::DivisionByZero,
             FaultPlace::Load { capture, axis, unsigned } => {
                 let index = if unsigned { i64::from(record.index as u32) } else { i64::from(record.index) };
-                let array = bound.captures().get(capture.index())?.array()?;
-                let len = *array.shape().get(usize::from(axis))?;
-                FaultKind::OutOfBounds { capture, axis, index, len }
+                let capture = bound.captures().get(capture.index())?;
+                let len = *capture.array()?.shape().get(usize::from(axis))?;
+                FaultReason::OutOfBounds { capture: capture.name.clone(), axis, index, len }
             }
         };
-        let point = Point { b: record.batch, h: record.head, q: record.query, kv: record.key };
-        Some(ModFault::new(bound, point, Fault { node: site.node, kind }))
-    }
-}
-
-/// Whether a node may fault for some values of its operands and captures.
-pub(crate) fn may_fault(expr: &flex_core::ir::Expr, id: NodeId) -> bool {
-    match *expr.node(id) {
-        Node::Load(..) => true,
-        Node::Binary(op, _, divisor) if op.is_division() && expr.ty(divisor).is_integer() => {
-            !matches!(expr.node(divisor), Node::Const(value) if value.bits() != 0)
-        }
-        _ => false,
+        let at = Point { b: record.batch, h: record.head, q: record.query, kv: record.key };
+        Some(ModFault { name: bound.name().into(), at, what })
     }
 }

@@ -212,7 +212,7 @@ pub(crate) enum Stmt {
     /// `var = value;` or `var op= value;`
     Assign { var: VarId, op: Option<(Binary, Place)>, value: Expr },
     /// `for var in start..end { body }`
-    For(For),
+    For(Box<For>),
 }
 
 /// A loop over a constant range.

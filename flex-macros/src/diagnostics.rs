@@ -78,12 +78,6 @@ impl Errors {
     pub(crate) fn into_tokens(self) -> TokenStream {
         self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }
-
-    /// The messages, for tests.
-    #[cfg(test)]
-    pub(crate) fn messages(self) -> Vec<String> {
-        self.0.into_iter().flatten().map(|error| error.to_string()).collect()
-    }
 }
 
 /// A statement that never runs but gives the type checker a value of any type.

@@ -22,7 +22,10 @@ pub(crate) fn function(kind: Kind, attribute: TokenStream, item: TokenStream) ->
             let error = match syn::parse2::<syn::Item>(item.clone()) {
                 Ok(_) => {
                     let mut errors = Errors::default();
-                    errors.report(Place::of(&item), format!("a {} is a function: write `fn`", kind.noun()));
+                    errors.report(
+                        Place::of(&item),
+                        format!("`#[{}]` stands above functions", kind.attribute()),
+                    );
                     errors.into_tokens()
                 }
                 Err(_) => error.into_compile_error(),
@@ -38,11 +41,17 @@ pub(crate) fn function(kind: Kind, attribute: TokenStream, item: TokenStream) ->
             // The body's mistakes are reported once, by us.
             let body = unreachable(Span::call_site());
             function.block = Box::new(syn::parse_quote!({ #body }));
-            stub(kind, &function, &signature)
+            function.attrs.push(syn::parse_quote!(#[allow(unused_variables, unused_mut)]));
+            // A method cannot have a type beside it.
+            if function.sig.receiver().is_some() {
+                TokenStream::new()
+            } else {
+                stub(kind, &function, &signature)
+            }
         }
     };
     let errors = errors.into_tokens();
-    let native = native(kind, function, &signature);
+    let native = native(kind, function);
     quote!(#native #builder #errors)
 }
 
@@ -65,16 +74,25 @@ fn function_code(function: &syn::ItemFn, signature: &Signature, errors: &mut Err
 }
 
 /// The user's function, callable as before.
-fn native(kind: Kind, mut function: syn::ItemFn, signature: &Signature) -> TokenStream {
+fn native(kind: Kind, mut function: syn::ItemFn) -> TokenStream {
     // Every mod has all indices, few use all of them.
-    let inputs = signature.parameters.iter().take(kind.inputs().len()).map(|p| &p.ident);
-    let used: syn::Stmt = syn::parse_quote!(let _ = (#(&#inputs,)*););
-    if kind != Kind::Function {
-        function.block.stmts.insert(0, used);
+    let inputs: Vec<Ident> = function.sig.inputs.iter().take(kind.inputs().len()).filter_map(named).collect();
+    if !inputs.is_empty() {
+        function.block.stmts.insert(0, syn::parse_quote!(let _ = (#(&#inputs,)*);));
     }
     quote! {
         #[allow(dead_code, clippy::too_many_arguments)]
         #function
+    }
+}
+
+fn named(argument: &syn::FnArg) -> Option<Ident> {
+    match argument {
+        syn::FnArg::Typed(typed) => match &*typed.pat {
+            syn::Pat::Ident(name) => Some(name.ident.clone()),
+            _ => None,
+        },
+        syn::FnArg::Receiver(_) => None,
     }
 }
 
@@ -97,19 +115,29 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Tok
     let result = type_tokens(signature.result.unwrap_or(Ty::Bool));
     let bind = bind(kind, signature, &name);
     let head = type_head(kind, function);
+    let conditions = function.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
     quote! {
         #head
+        #(#conditions)*
         #[allow(dead_code, clippy::too_many_arguments)]
         impl #ident {
             #bind
 
-            #[doc(hidden)]
-            pub const __SIGNATURE: #support::Signature =
+            const __SIGNATURE: #support::Signature =
                 #support::Signature::new(#name, &[#(#parameters),*], #result);
 
             #[doc(hidden)]
-            #[allow(unused_variables, unused_mut, unused_assignments)]
-            pub fn __build(builder: &mut #support::Builder, arguments: &[#support::Arg]) -> #support::NodeId {
+            pub fn __signature(_: &()) -> #support::Signature {
+                Self::__SIGNATURE
+            }
+
+            #[doc(hidden)]
+            #[allow(unused_variables, unused_mut, unused_assignments, clippy::all)]
+            pub fn __build(
+                builder: &mut #support::Builder,
+                arguments: &[#support::Arg],
+                _: &(),
+            ) -> #support::NodeId {
                 let mut #l = #support::Lowering::of_call(builder, &Self::__SIGNATURE, arguments);
                 #code
             }
@@ -125,7 +153,7 @@ fn type_head(kind: Kind, function: &syn::ItemFn) -> TokenStream {
         function.attrs.iter().filter(|attr| attr.path().is_ident("doc") || attr.path().is_ident("cfg"));
     let how = match kind {
         Kind::Function => format!("What mods need to call [`{name}`](fn@{name})."),
-        _ => format!("\n\nBind the captures of [`{name}`](fn@{name}) with `{name}::bind`."),
+        _ => format!("\n\n`{name}::bind` makes [`{name}`](fn@{name}) ready for use."),
     };
     quote! {
         #(#docs)*
@@ -194,13 +222,14 @@ fn bind(kind: Kind, signature: &Signature, name: &str) -> TokenStream {
     } else {
         format!(" Gives `{name}` what it captures. Arrays are copied once.\n\n{}", list.concat())
     };
+    let bind = Ident::new("bind", signature.span);
     quote! {
         #[doc = #doc]
         ///
         /// # Errors
         /// If the mod cannot be built from these captures.
         #[allow(unused_variables, clippy::needless_pass_by_value)]
-        pub fn bind(#(#names: #types),*) -> ::core::result::Result<#result, #support::BindError> {
+        pub fn #bind(#(#names: #types),*) -> ::core::result::Result<#result, #support::BindError> {
             #body
         }
     }
@@ -221,9 +250,11 @@ fn stub(kind: Kind, function: &syn::ItemFn, signature: &Signature) -> TokenStrea
         impl #ident {
             #bind
             #[doc(hidden)]
-            pub const __SIGNATURE: #support::Signature = #support::Signature::new("", &[], #result);
+            pub fn __signature(_: &()) -> #support::Signature {
+                #support::Signature::new("", &[], #result)
+            }
             #[doc(hidden)]
-            pub fn __build(_: &mut #support::Builder, _: &[#support::Arg]) -> #support::NodeId {
+            pub fn __build(_: &mut #support::Builder, _: &[#support::Arg], _: &()) -> #support::NodeId {
                 #body
             }
         }
@@ -286,24 +317,20 @@ fn closure_code(
         (0..names.len()).map(|i| format_ident!("captured_{i}", span = Span::mixed_site())).collect();
     let values = captures.iter().map(|var| {
         let var = &body.vars[var.0];
-        let (ident, span) = (&var.ident, var.ident.span());
+        let (ident, span, text) = (&var.ident, var.ident.span(), var.name());
         let support = support_at(span);
         match (var.rank(), &var.origin) {
-            (Some(rank), _) => quote_spanned!(span=> #support::captured_view::<#rank, _>(&#ident)),
-            (None, Origin::Passed) => quote_spanned!(span=> #support::captured_argument(&#ident)),
-            (None, _) => quote_spanned!(span=> #support::captured_scalar(&#ident)),
+            (Some(rank), _) => {
+                quote_spanned!(span=> #support::CapturedView::<#rank>::captured_as(&#ident, #text))
+            }
+            (None, Origin::Passed) => {
+                quote_spanned!(span=> #support::CapturedArgument::captured_as(&#ident, #text))
+            }
+            (None, _) => quote_spanned!(span=> #support::CapturedScalar::captured_as(&#ident, #text)),
         }
     });
-    let bound = captures.iter().zip(&handles).map(|(var, handle)| {
-        let var = &body.vars[var.0];
-        let text = var.name();
-        let ident = &var.ident;
-        match (var.rank(), &var.origin) {
-            (Some(_), _) => quote!(#support::view_capture(#text, #handle)),
-            (None, Origin::Passed) => quote!(#support::argument_capture(#text, &#ident)),
-            (None, _) => quote!(#support::scalar_capture(#text, #handle)),
-        }
-    });
+    let bound: Vec<Ident> =
+        (0..names.len()).map(|i| format_ident!("bound_{i}", span = Span::mixed_site())).collect();
     let input_types = kind.inputs().iter().map(|(_, ty)| Ident::new(ty.name(), Span::call_site()));
     let user = match &*closure.body {
         syn::Expr::Block(block) => block.block.to_token_stream(),
@@ -312,7 +339,7 @@ fn closure_code(
     let l = lowering();
     let name = quote!(::core::concat!("closure at ", ::core::file!(), ":", ::core::line!()));
     Some(quote!({
-        #(let #handles = #values;)*
+        #(let (#handles, #bound) = #values;)*
         // Never called: here rustc checks the mod as the Rust it is.
         #[allow(unused_variables, clippy::all)]
         let _ = |#(#inputs: #input_types),*| -> #native_result {
@@ -320,7 +347,7 @@ fn closure_code(
             #(let #names = #handles;)*
             #user
         };
-        #[allow(unused_variables, unused_mut, unused_assignments)]
+        #[allow(unused_variables, unused_mut, unused_assignments, clippy::all)]
         #support::#constructor(#name, ::std::vec![#(#bound),*], |#l: &mut #support::Lowering<'_>| {
             #code
             #l.finish(#value)

@@ -1,7 +1,7 @@
 //! The macros of flex-attention: `#[mask_mod]`, `#[score_mod]`, `#[mod_fn]`, `mask_mod!` and `score_mod!`.
 //!
-//! Use them through `flex_attention::prelude`. Each goes the same way: [`parse`] turns Rust into a small tree with all
-//! names resolved, [`check`] finds the types, [`lower`] makes the code that builds the expression, [`expand`] puts it
+//! Use them through `flex_attention::prelude`. Each goes the same way: `parse` turns Rust into a small tree with all
+//! names resolved, `check` finds the types, `lower` makes the code that builds the expression, `expand` puts it
 //! beside the user's function. Mistakes are collected on the way and reported together.
 
 mod ast;
@@ -56,3 +56,6 @@ pub fn mask_mod_closure(input: TokenStream) -> TokenStream {
 pub fn score_mod_closure(input: TokenStream) -> TokenStream {
     expand::closure(Kind::Score, input.into()).into()
 }
+
+#[cfg(test)]
+mod tests;

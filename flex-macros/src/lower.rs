@@ -140,13 +140,19 @@ impl Lower<'_> {
         let span = each.place.span();
         let bound = |bound: &Bound| {
             let tokens = &bound.tokens;
-            quote_spanned!(span=> ((#tokens) as i64))
+            match bound.value.and_then(|value| i64::try_from(value).ok()) {
+                Some(value) => quote!(#value),
+                None => quote_spanned!(span=> ((#tokens) as i64)),
+            }
         };
         let (start, end) = (bound(&each.start), bound(&each.end));
         let end = if each.inclusive { quote!((#end + 1)) } else { end };
         if each.start.value.is_none() || each.end.value.is_none() {
-            let support = support();
-            self.emit(quote_spanned!(span=> const _: () = #support::assert_unrollable(#start, #end);));
+            let message = crate::parse::too_many_iterations();
+            let most = crate::parse::MAX_ITERATIONS as i64;
+            self.emit(quote_spanned! {span=>
+                const _: () = ::core::assert!(#end - #start <= #most, #message);
+            });
         }
         let changed: Vec<VarId> = assigned_in(&each.body, &self.current);
         let slots: Vec<Ident> = changed.iter().map(|_| self.name()).collect();
@@ -201,7 +207,7 @@ impl Lower<'_> {
             ExprKind::Constant(path) => {
                 let span = expr.place.span();
                 let support = support_at(span);
-                let value = quote_spanned!(span=> #support::constant(#path));
+                let value = quote_spanned!(span=> #support::ConstantValue::scalar(#path));
                 quote!(constant(#value))
             }
             ExprKind::Var(var) => return Some(self.current[var].clone()),
@@ -243,12 +249,14 @@ impl Lower<'_> {
                 quote!(extent(#view, #axis))
             }
             ExprKind::If { condition, accept, reject } => {
-                let condition = self.value(condition);
-                return self.choose(
-                    &condition,
+                let test = self.value(condition);
+                let value = self.choose(
+                    &test,
                     |l| l.block(accept),
                     |l| reject.as_ref().and_then(|reject| l.block(reject)),
                 );
+                self.keep_test(condition, &test, &value);
+                return value;
             }
             ExprKind::Match { scrutinee, arms } => {
                 let subject = self.value(scrutinee);
@@ -296,9 +304,11 @@ impl Lower<'_> {
                 let method = Ident::new(method, Span::call_site());
                 quote!(#l.#method(#name))
             }
-            Some(Source::Constant(path)) => quote!(#support::constant(#path).ty()),
-            Some(Source::Result(path)) => callee(path, &quote!(callee::__SIGNATURE.result())),
-            Some(Source::Parameter(path, i)) => callee(path, &quote!(callee::__SIGNATURE.parameter(#i))),
+            Some(Source::Constant(path)) => quote!(#support::ConstantValue::scalar(#path).ty()),
+            Some(Source::Result(path)) => callee(path, &quote!(__callee::__signature(&()).result())),
+            Some(Source::Parameter(path, i)) => {
+                callee(path, &quote!(__callee::__signature(&()).parameter(#i)))
+            }
         }
     }
 
@@ -333,7 +343,7 @@ impl Lower<'_> {
             })
             .collect();
         let span = crate::diagnostics::Place::of(path).span();
-        let build = quote_spanned!(span=> callee::__build(builder, arguments));
+        let build = quote_spanned!(span=> __callee::__build(builder, arguments, &()));
         let name = self.name();
         let call = callee(path, &quote!(#l.call(&[#(#args),*], |builder, arguments| #build)));
         self.emit(quote!(let #name = #call;));
@@ -351,15 +361,18 @@ impl Lower<'_> {
         match (test, rest.is_empty(), &arm.guard) {
             (_, true, _) | (None, _, None) => self.block(&arm.body),
             (Some(test), _, None) => self.choose(&test, |l| l.block(&arm.body), |l| l.arms(subject, rest)),
-            (None, _, Some(guard)) => {
-                let guard = self.value(guard);
-                self.choose(&guard, |l| l.block(&arm.body), |l| l.arms(subject, rest))
-            }
-            (Some(test), _, Some(guard)) => {
-                let no = self.node(quote!(constant(false)));
-                let both =
-                    self.choose(&test, |l| Some(l.value(guard)), |_| Some(no)).expect("a guard has a value");
-                self.choose(&both, |l| l.block(&arm.body), |l| l.arms(subject, rest))
+            (test, _, Some(guard)) => {
+                let test = match test {
+                    None => self.value(guard),
+                    Some(test) => {
+                        let no = self.node(quote!(constant(false)));
+                        self.choose(&test, |l| Some(l.value(guard)), |_| Some(no))
+                            .expect("a guard has a value")
+                    }
+                };
+                let value = self.choose(&test, |l| l.block(&arm.body), |l| l.arms(subject, rest));
+                self.keep_test(guard, &test, &value);
+                value
             }
         }
     }
@@ -409,6 +422,13 @@ impl Lower<'_> {
     fn join(&mut self, op: &str, a: &Ident, b: &Ident) -> Ident {
         let (support, op) = (support(), Ident::new(op, Span::call_site()));
         self.node(quote!(binary(#support::BinaryOp::#op, #a, #b)))
+    }
+
+    /// Keeps a condition that decides over statements only: no value evaluates it.
+    fn keep_test(&mut self, condition: &Expr, test: &Ident, value: &Option<Ident>) {
+        if value.is_none() && may_fault(condition) {
+            self.keep(test);
+        }
     }
 
     /// `if condition { accept } else { reject }`, with the variables that either changes.
@@ -507,13 +527,14 @@ struct Branch {
     current: BTreeMap<VarId, Ident>,
 }
 
-/// An expression about the called function of a path. `callee` is the function's builder where it has one; where the
+/// An expression about the called function of a path. `__callee` is the function's builder where it has one; where the
 /// function is not marked, the glob import stands in and says so.
 fn callee(path: &syn::Path, about: &TokenStream) -> TokenStream {
-    let support = support();
+    let (support, span) = (support(), crate::diagnostics::Place::of(path).span());
+    let import = quote_spanned!(span=> use #path as __callee;);
     quote! {{
         #[allow(unused_imports)]
-        use #path as callee;
+        #import
         #[allow(unused_imports)]
         use #support::unmarked::*;
         #about

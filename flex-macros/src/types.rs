@@ -155,6 +155,14 @@ impl Types {
         true
     }
 
+    /// Makes a number that is part of a reported mistake fit everything, so that it is not reported again.
+    pub(crate) fn give_up(&mut self, var: TyVar) {
+        let root = self.root(var);
+        if matches!(self.known(root), Known::Integer(_) | Known::Float(_)) {
+            self.0[root.0] = Slot::Known(Known::Mistake);
+        }
+    }
+
     fn root(&self, mut var: TyVar) -> TyVar {
         while let Slot::Same(next) = &self.0[var.0] {
             var = *next;

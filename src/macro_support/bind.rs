@@ -22,9 +22,10 @@ const INDICES: [Input; 4] = [Input::Batch, Input::Head, Input::Query, Input::Key
 pub fn bind_mask(
     signature: &Signature,
     captures: Vec<Capture>,
-    build: fn(&mut Builder, &[Arg]) -> NodeId,
+    build: fn(&mut Builder, &[Arg], &()) -> NodeId,
 ) -> Result<MaskMod, BindError> {
-    let expr = expression(signature.name, &INDICES, &captures, build)?;
+    let expr =
+        expression(signature.name, &INDICES, &captures, |builder, arguments| build(builder, arguments, &()))?;
     MaskMod::new(signature.name, expr, captures)
 }
 
@@ -33,9 +34,11 @@ pub fn bind_mask(
 pub fn bind_score(
     signature: &Signature,
     captures: Vec<Capture>,
-    build: fn(&mut Builder, &[Arg]) -> NodeId,
+    build: fn(&mut Builder, &[Arg], &()) -> NodeId,
 ) -> Result<ScoreMod, BindError> {
-    let expr = expression(signature.name, &with_score(), &captures, build)?;
+    let expr = expression(signature.name, &with_score(), &captures, |builder, arguments| {
+        build(builder, arguments, &())
+    })?;
     ScoreMod::new(signature.name, expr, captures)
 }
 

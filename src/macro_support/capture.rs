@@ -1,4 +1,7 @@
 //! What closures capture by name.
+//!
+//! The macros call the methods of these traits by path, so that the compiler's message about a missing implementation
+//! names the captured type and nothing of ours.
 
 use std::sync::Arc;
 
@@ -12,8 +15,19 @@ use flex_core::capture::{Capture, CaptureElement, CaptureValue, IntoArray, View}
     note = "arrays are captured by indexing them, such as `slopes[h]`"
 )]
 pub trait CapturedScalar {
+    /// f32, i32, u32 or bool.
     type Value: CaptureElement;
+
+    /// The value.
+    #[doc(hidden)]
     fn value(&self) -> Self::Value;
+
+    /// The native value and the capture.
+    #[doc(hidden)]
+    fn captured_as(&self, name: &str) -> (Self::Value, Capture) {
+        let value = self.value();
+        (value, Capture { name: name.into(), value: CaptureValue::Scalar(value.into()) })
+    }
 }
 
 macro_rules! scalars {
@@ -43,8 +57,19 @@ impl<C: CapturedScalar + ?Sized> CapturedScalar for &C {
     note = "the elements are f32, i32, u32 or bool"
 )]
 pub trait CapturedView<const N: usize> {
+    /// f32, i32, u32 or bool.
     type Element: CaptureElement;
+
+    /// The array as a mod sees it.
+    #[doc(hidden)]
     fn view(&self) -> View<'_, Self::Element, N>;
+
+    /// The native view and the capture.
+    #[doc(hidden)]
+    fn captured_as(&self, name: &str) -> (View<'_, Self::Element, N>, Capture) {
+        let view = self.view();
+        (view, Capture { name: name.into(), value: CaptureValue::Array(view.into_array()) })
+    }
 }
 
 /// Positions past `i32::MAX` cannot be named by an i32 index, so the view ends there.
@@ -100,22 +125,6 @@ impl<C: CapturedView<N> + ?Sized, const N: usize> CapturedView<N> for &C {
     }
 }
 
-pub fn captured_scalar<C: CapturedScalar>(value: &C) -> C::Value {
-    value.value()
-}
-
-pub fn captured_view<const N: usize, C: CapturedView<N>>(array: &C) -> View<'_, C::Element, N> {
-    array.view()
-}
-
-pub fn view_capture<T: CaptureElement, const N: usize>(name: &str, view: View<'_, T, N>) -> Capture {
-    Capture { name: name.into(), value: CaptureValue::Array(view.into_array()) }
-}
-
-pub fn scalar_capture<T: CaptureElement>(name: &str, value: T) -> Capture {
-    Capture { name: name.into(), value: CaptureValue::Scalar(value.into()) }
-}
-
 /// What a closure captures only to pass it on: the value itself tells whether it is a scalar or an array.
 #[diagnostic::on_unimplemented(
     message = "a mod cannot capture `{Self}`",
@@ -127,8 +136,20 @@ pub trait CapturedArgument {
     type Native<'a>
     where
         Self: 'a;
+
+    /// The argument of a native call.
+    #[doc(hidden)]
     fn native(&self) -> Self::Native<'_>;
+
+    /// The captured value.
+    #[doc(hidden)]
     fn capture(&self) -> CaptureValue;
+
+    /// The native argument and the capture.
+    #[doc(hidden)]
+    fn captured_as(&self, name: &str) -> (Self::Native<'_>, Capture) {
+        (self.native(), Capture { name: name.into(), value: self.capture() })
+    }
 }
 
 macro_rules! scalar_arguments {
@@ -191,12 +212,4 @@ impl<C: CapturedArgument + ?Sized> CapturedArgument for &C {
     fn capture(&self) -> CaptureValue {
         (**self).capture()
     }
-}
-
-pub fn captured_argument<C: CapturedArgument>(value: &C) -> C::Native<'_> {
-    value.native()
-}
-
-pub fn argument_capture<C: CapturedArgument>(name: &str, value: &C) -> Capture {
-    Capture { name: name.into(), value: value.capture() }
 }

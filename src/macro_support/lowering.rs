@@ -10,9 +10,6 @@ use super::Signature;
 /// How deep calls between mods may go; only functions that call each other in a circle get there.
 const MAX_DEPTH: u32 = 64;
 
-/// How often a loop may be unrolled.
-const MAX_ITERATIONS: i64 = 256;
-
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     static TOO_DEEP: Cell<bool> = const { Cell::new(false) };
@@ -250,26 +247,25 @@ impl<'b> Lowering<'b> {
     }
 }
 
-/// What a named constant in a mod may be.
+/// What a named constant in a mod may be: f32, i32, u32 or bool.
 #[diagnostic::on_unimplemented(
     message = "a mod cannot use a constant of type `{Self}`",
     label = "expected f32, i32, u32 or bool",
     note = "write another constant of one of these types, such as `const N: i32 = OTHER as i32;`"
 )]
-pub trait ConstantValue: Into<Scalar> {}
-impl ConstantValue for f32 {}
-impl ConstantValue for i32 {}
-impl ConstantValue for u32 {}
-impl ConstantValue for bool {}
-
-pub fn constant(value: impl ConstantValue) -> Scalar {
-    value.into()
+pub trait ConstantValue {
+    /// The value in the language of mods.
+    #[doc(hidden)]
+    fn scalar(self) -> Scalar;
 }
 
-/// Stops the compiler at loops over named constants that are too long to unroll.
-pub const fn assert_unrollable(start: i64, end: i64) {
-    assert!(
-        end - start <= MAX_ITERATIONS,
-        "loops in mods are unrolled up to 256 times: put the values into a captured array"
-    );
+macro_rules! constant_values {
+    ($($native:ty)*) => {$(
+        impl ConstantValue for $native {
+            fn scalar(self) -> Scalar {
+                self.into()
+            }
+        }
+    )*};
 }
+constant_values!(f32 i32 u32 bool);

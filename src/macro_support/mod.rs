@@ -10,12 +10,10 @@ mod signature;
 pub mod unmarked;
 
 pub use bind::{bind_mask, bind_score, bound_array, bound_scalar, mask_closure, score_closure};
-pub use capture::{
-    CapturedArgument, CapturedScalar, CapturedView, argument_capture, captured_argument, captured_scalar,
-    captured_view, scalar_capture, view_capture,
-};
+pub use capture::{CapturedArgument, CapturedScalar, CapturedView};
 pub use flex_core::capture::{IntoArray, IntoScalar};
 pub use flex_core::ir::{Arg, BinaryOp, Builder, NodeId, Type, UnaryOp};
 pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
-pub use lowering::{ConstantValue, Lowering, assert_unrollable, constant};
+pub use lowering::{ConstantValue, Lowering};
 pub use signature::{Parameter, Signature};
+pub use unmarked::MarkedWithModFn;

@@ -1,21 +1,19 @@
 //! Stands in for the called function where it has no `#[mod_fn]`, so that the compiler says what is missing.
 
-use super::{Builder, NodeId, Signature, Type};
+use super::{Arg, Builder, NodeId, Signature};
 
+/// What a function must be for mods to call it: marked with `#[mod_fn]`, or a mod itself. Not to be implemented by hand.
 #[diagnostic::on_unimplemented(
     message = "a mod can only call functions that are marked with `#[mod_fn]`, and other mods",
     label = "not marked with `#[mod_fn]`",
     note = "write `#[mod_fn]` above the function, or put its expression here"
 )]
-pub trait MarkedWithModFn {}
-
-#[allow(non_camel_case_types)]
-pub enum callee {}
-
-impl callee {
-    pub const __SIGNATURE: Signature = Signature::new("", &[], Type::I32);
-
-    pub fn __build<Function: MarkedWithModFn + ?Sized>(builder: &mut Builder, _: &Function) -> NodeId {
-        builder.constant(0i32)
-    }
+pub trait MarkedWithModFn {
+    #[doc(hidden)]
+    fn __signature(function: &Self) -> Signature;
+    #[doc(hidden)]
+    fn __build(builder: &mut Builder, arguments: &[Arg], function: &Self) -> NodeId;
 }
+
+// The name that calls look for.
+pub use MarkedWithModFn as __callee;

@@ -1,33 +1,82 @@
 //! From the IR of mods to the `struct Mods` that a kernel template is instantiated with.
+//!
+//! The text is split by variance: what depends on the row is computed once a row, what depends on the column once a column.
+//! It has no branches: both sides of an `if` are computed, loads that must not happen are predicated, and faults are values
+//! that are passed on as the interpreter passes them on.
 
+mod code;
+#[cfg(test)]
+mod differential;
+mod kept_keys;
 mod layout;
+mod mods;
+mod rewrite;
+mod scope;
+mod text;
+mod variance;
 
 pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
 
-use flex_core::ir::NodeId;
+use flex_core::analysis::simplify::simplify;
+use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
-use crate::FaultPlace;
+use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Snippet};
+use code::{Guarding, ModCode};
 
 /// An operation of a kernel's mods that may fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FaultSite {
     /// Whose operation.
     pub of: ModKind,
-    /// The node of the mod's expression.
-    pub node: NodeId,
     /// What may go wrong.
     pub place: FaultPlace,
 }
 
-impl crate::Snippet {
+/// Whether the keys that a mask keeps in a row are always an interval that kernels can compute from the row.
+pub(crate) fn keeps_an_interval(mask: &Expr) -> bool {
+    kept_keys::conditions(&simplify(mask)).is_some()
+}
+
+impl Snippet {
     /// The mods of a specification as C++.
     ///
     /// # Errors
     /// If they have too many captures.
-    pub fn of(spec: &crate::KernelSpec) -> Result<Self, crate::CodegenError> {
+    pub fn of(spec: &KernelSpec) -> Result<Self, CodegenError> {
         let captures = CaptureLayout::new(spec.mask.as_deref(), spec.score.as_deref())?;
-        let text = "#include \"flex/default_mods.cuh\"\n".to_owned();
-        Ok(Self { text, captures, fault_sites: Default::default() })
+        if spec.mask.is_none() && spec.score.is_none() {
+            let text = "#include \"flex/default_mods.cuh\"\n".to_owned();
+            return Ok(Self { text, captures, fault_sites: FaultSites::default() });
+        }
+        let (mask_guarding, score_guarding) = match spec.guards {
+            Guards::Guarded => (Guarding::Quiet, Guarding::Recorded),
+            Guards::Proved => (Guarding::None, Guarding::None),
+        };
+        let mask = spec.mask.as_deref().map(simplify);
+        let score = spec.score.as_deref().map(|expr| exponent(expr, spec)).transpose()?;
+        let mut sites = Vec::new();
+        let mask_code = mask
+            .as_ref()
+            .map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
+        let score_code = score.as_ref().map(|e| {
+            let scale = Some(rewrite::scale_of(e));
+            ModCode::new(ModKind::Score, e, spec.precision, score_guarding, scale, &mut sites)
+        });
+        let mods = mods::Mods {
+            kept_keys: mask.as_ref().and_then(kept_keys::conditions),
+            mask: mask_code,
+            score: score_code,
+            can_fault: !sites.is_empty(),
+        };
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }
+}
+
+fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Expr, CodegenError> {
+    rewrite::to_exponent(&simplify(expr), spec.precision, spec.guards).map_err(|error| CodegenError::Spec {
+        what: "the score mod",
+        got: error.to_string(),
+        expected: "a well-typed expression",
+    })
 }

@@ -57,7 +57,8 @@ impl Affine {
         loop {
             let term = match (a.peek(), b.peek()) {
                 (Some(&&(x, c)), Some(&&(y, d))) if x == y => {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                     (x, c.wrapping_add(d.wrapping_mul(factor)))
                 }
                 (Some(&&(x, c)), other) if other.is_none_or(|&&(y, _)| x < y) => {

@@ -3,7 +3,7 @@
 //! Branch-free code evaluates everything, with indices clamped and divisors patched, and reports a fault only where
 //! Rust would have executed the faulting operation. That condition is computed here, as nodes.
 
-use crate::ir::{Builder, Expr, Node, NodeId};
+use crate::ir::{BinaryOp, Builder, Expr, Node, NodeId, UnaryOp};
 
 use super::faults::Faults;
 
@@ -31,7 +31,7 @@ impl Demand {
     /// Analyses an expression.
     pub fn of(expr: &Expr) -> Self {
         let faults = Faults::of(expr);
-        let mut analysis = Analysis::new(expr);
+        let mut analysis = Analysis::new(expr, &faults);
         for id in expr.ids().rev() {
             if let Some(guard) = analysis.demanded[id.index()].filter(|_| faults.any(id)) {
                 analysis.pass_on(expr.node(id), guard);
@@ -76,10 +76,12 @@ struct Analysis {
     builder: Builder,
     /// By node; `None` until a user has asked for it.
     demanded: Vec<Option<Guard>>,
+    /// By node, those of the conditions included.
+    can_fault: Vec<bool>,
 }
 
 impl Analysis {
-    fn new(expr: &Expr) -> Self {
+    fn new(expr: &Expr, faults: &Faults) -> Self {
         let mut builder = Builder::new();
         for decl in expr.captures() {
             builder.declare(decl.name.clone(), decl.ty, decl.rank);
@@ -89,7 +91,7 @@ impl Analysis {
         }
         let mut demanded = vec![None; expr.nodes().len()];
         demanded[expr.root().index()] = Some(Guard::Always);
-        Self { builder, demanded }
+        Self { builder, demanded, can_fault: expr.ids().map(|id| faults.any(id)).collect() }
     }
 
     /// Demands the operands of a node that is demanded itself under `guard`.
@@ -102,24 +104,45 @@ impl Analysis {
         if accept == reject {
             return self.demand(accept, guard);
         }
-        let not = self.builder.unary(crate::ir::UnaryOp::Not, condition);
+        let not = self.builder.unary(UnaryOp::Not, condition);
+        self.note(not, self.can_fault[condition.index()]);
         for (branch, taken) in [(accept, condition), (reject, not)] {
             let when = match guard {
                 Guard::Always => taken,
-                Guard::When(outer) => self.builder.and_then(outer, taken),
+                Guard::When(outer) => self.connect(BinaryOp::And, outer, taken),
             };
             self.demand(branch, Guard::When(when));
         }
     }
 
     fn demand(&mut self, x: NodeId, guard: Guard) {
-        let known = &mut self.demanded[x.index()];
-        *known = Some(match (*known, guard) {
+        let known = self.demanded[x.index()];
+        self.demanded[x.index()] = Some(match (known, guard) {
             (None, guard) => guard,
             (Some(Guard::Always), _) | (_, Guard::Always) => Guard::Always,
             (Some(Guard::When(a)), Guard::When(b)) if a == b => guard,
-            (Some(Guard::When(a)), Guard::When(b)) => Guard::When(self.builder.or_else(a, b)),
+            (Some(Guard::When(a)), Guard::When(b)) => Guard::When(self.connect(BinaryOp::Or, a, b)),
         });
+    }
+
+    /// `a && b` or `a || b`, as `&` or `|` where evaluating b does no harm.
+    fn connect(&mut self, op: BinaryOp, a: NodeId, b: NodeId) -> NodeId {
+        let (a_faults, b_faults) = (self.can_fault[a.index()], self.can_fault[b.index()]);
+        let id = match op {
+            _ if !b_faults => self.builder.binary(op, a, b),
+            BinaryOp::And => self.builder.and_then(a, b),
+            _ => self.builder.or_else(a, b),
+        };
+        self.note(id, a_faults || b_faults);
+        id
+    }
+
+    /// Takes down what a node that may be new can do; constants that came with it do nothing.
+    fn note(&mut self, id: NodeId, can_fault: bool) {
+        if id.index() >= self.can_fault.len() {
+            self.can_fault.resize(id.index(), false);
+            self.can_fault.push(can_fault);
+        }
     }
 }
 

@@ -5,32 +5,38 @@ use crate::ast::{Block, Body, Expr, ExprKind, Unary};
 use crate::types::{Known, Ty, TyVar};
 
 impl Checker<'_> {
-    /// Reports an expression that has not the type it must have.
-    pub(super) fn expect(&mut self, expr: &Expr, got: TyVar, expected: TyVar, why: &str) {
+    /// Reports an expression that has not the type it must have; `why` says who asks for it. Returns whether it fits.
+    pub(super) fn expect(&mut self, expr: &Expr, got: TyVar, expected: TyVar, why: &str) -> bool {
         if self.types.unify(expected, got) {
-            return;
+            return true;
         }
-        let (expected, got) = (self.types.known(expected).clone(), self.types.known(got).clone());
-        let why = if why.is_empty() { String::new() } else { format!("{why} ") };
-        let advice = advice(self.body, expr, &expected, &got).map(|a| format!(": {a}")).unwrap_or_default();
-        let message = format!("{why}expected {}, found {}{advice}", expected.describe(), got.describe());
+        let (wanted, found) = (self.types.known(expected).clone(), self.types.known(got).clone());
+        let (why, pause) = if why.is_empty() { (String::new(), ":") } else { (format!("{why}: "), ";") };
+        let advice =
+            advice(self.body, expr, &wanted, &found).map(|a| format!("{pause} {a}")).unwrap_or_default();
+        let message = format!("{why}expected {}, found {}{advice}", wanted.describe(), found.describe());
         self.errors.report(expr.place, message);
+        self.types.give_up(got);
+        false
     }
 
     /// The same for a block, where the place to blame is its last expression.
-    pub(super) fn expect_block(&mut self, block: &Block, got: TyVar, expected: TyVar, why: &str) {
-        match &block.tail {
-            Some(tail) => self.expect(tail, got, expected, why),
-            None if self.types.unify(expected, got) => {}
-            None => {
-                let expected = self.types.known(expected).describe();
-                let why = if why.is_empty() { String::new() } else { format!("{why} ") };
-                self.errors.report(
-                    block.place,
-                    format!("{why}expected {expected}, but this block has no value: end it with an expression without `;`"),
-                );
-            }
+    pub(super) fn expect_block(&mut self, block: &Block, got: TyVar, expected: TyVar, why: &str) -> bool {
+        if let Some(tail) = &block.tail {
+            return self.expect(tail, got, expected, why);
         }
+        if self.types.unify(expected, got) {
+            return true;
+        }
+        let expected = self.types.known(expected).describe();
+        let why = if why.is_empty() { String::new() } else { format!("{why}: ") };
+        self.errors.report(
+            block.place,
+            format!(
+                "{why}expected {expected}, but this block has no value: end it with an expression without `;`"
+            ),
+        );
+        false
     }
 
     /// Reports operands of two types, at the one to change.
@@ -40,13 +46,14 @@ impl Checker<'_> {
         (left, a): (&Expr, TyVar),
         (right, b): (&Expr, TyVar),
     ) {
+        let operands = [a, b];
         let (a, b) = (self.types.known(a).clone(), self.types.known(b).clone());
         // What is easier to change: a number, then an integer next to a float.
         let change_left = match (&a, &b) {
             (Known::Integer(_), _) => true,
             (_, Known::Integer(_)) => false,
-            (Known::Float(_), _) => !matches!(b, Known::Is(Ty::I32 | Ty::U32)),
-            (_, Known::Float(_)) => matches!(a, Known::Is(Ty::I32 | Ty::U32)),
+            (Known::Float(_), _) => !is_integer(&b) || is_whole(left),
+            (_, Known::Float(_)) => is_integer(&a) && !is_whole(right),
             (Known::Is(Ty::Bool), _) => true,
             (_, Known::Is(Ty::Bool)) => false,
             (Known::Is(Ty::I32 | Ty::U32), Known::Is(Ty::F32)) => true,
@@ -58,6 +65,7 @@ impl Checker<'_> {
             Known::Float(_) => &Known::Is(Ty::F32),
             other => other,
         };
+        operands.into_iter().for_each(|operand| self.types.give_up(operand));
         let advice = advice(self.body, blamed, expected, got).map(|a| format!(": {a}")).unwrap_or_default();
         let message = format!(
             "`{symbol}` needs two values of one type, got {} and {}{advice}",
@@ -82,6 +90,9 @@ fn advice(body: &Body, expr: &Expr, expected: &Known, got: &Known) -> Option<Str
         (Known::Is(ty @ (Ty::I32 | Ty::U32)), Known::Is(Ty::F32 | Ty::I32 | Ty::U32)) => {
             format!("write `{shown} as {}`", ty.name())
         }
+        (Known::Is(Ty::I32 | Ty::U32) | Known::Integer(_), Known::Float(_)) if is_whole(expr) => {
+            format!("write `{}`", shown.split('.').next().unwrap_or("0"))
+        }
         (Known::Is(Ty::I32 | Ty::U32) | Known::Integer(_), Known::Float(_)) => {
             "write an integer such as `2`".into()
         }
@@ -99,6 +110,15 @@ fn advice(body: &Body, expr: &Expr, expected: &Known, got: &Known) -> Option<Str
         (Known::Is(Ty::Unit), _) => "end it with `;`, or use its value".into(),
         _ => return None,
     })
+}
+
+fn is_integer(known: &Known) -> bool {
+    matches!(known, Known::Is(Ty::I32 | Ty::U32) | Known::Integer(_))
+}
+
+/// Whether an expression is a float literal that could be an integer.
+fn is_whole(expr: &Expr) -> bool {
+    matches!(&expr.kind, ExprKind::Float { digits, .. } if digits.ends_with(".0"))
 }
 
 /// The user's expression, if it is short.

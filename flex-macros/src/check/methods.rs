@@ -151,9 +151,11 @@ impl Checker<'_> {
         let arg_types: Vec<TyVar> = args.iter().map(|arg| self.expr(arg)).collect();
         let Some(method) = find(&name.to_string()) else {
             self.unknown_method(name);
+            arg_types.iter().chain([&ty]).for_each(|arg| self.types.give_up(*arg));
             return self.types.fresh(Known::Mistake);
         };
         if !self.receiver_fits(method, receiver, ty, name) {
+            arg_types.iter().for_each(|arg| self.types.give_up(*arg));
             return match method.output {
                 Output::Is(ty) => self.types.is(ty),
                 Output::Same => self.types.fresh(Known::Mistake),
@@ -174,12 +176,13 @@ impl Checker<'_> {
         if args.len() != wanted {
             let plural = if wanted == 1 { "" } else { "s" };
             let message = format!("`{name}` takes {wanted} argument{plural}, got {}", args.len());
+            arg_types.iter().for_each(|arg| self.types.give_up(*arg));
             return self.errors.report(name.span(), message);
         }
         match method.arguments {
             Arguments::Same(_) => {
                 for (arg, arg_ty) in args.iter().zip(arg_types) {
-                    self.expect(arg, *arg_ty, ty, &format!("`{name}` takes the type it is called on;"));
+                    self.expect(arg, *arg_ty, ty, &format!("`{name}` takes the type it is called on"));
                 }
             }
             Arguments::Constant(exponent) => {
@@ -193,7 +196,7 @@ impl Checker<'_> {
                         format!("the exponent of `{name}` must be a number or a named constant{instead}");
                     return self.errors.report(args[0].place, message);
                 }
-                self.expect(&args[0], arg_types[0], expected, "");
+                self.expect(&args[0], arg_types[0], expected, &format!("the exponent of `{name}`"));
             }
         }
     }
@@ -209,7 +212,8 @@ impl Checker<'_> {
                     (Ty::Bool | Ty::Unit, _) => String::new(),
                     (_, [first, ..]) => {
                         let shown = shown.unwrap_or_else(|| "..".into());
-                        format!(": write `({shown} as {}).{name}(..)`", first.name())
+                        let dots = if method.arguments == Arguments::Same(0) { "" } else { ".." };
+                        format!(": write `({shown} as {}).{name}({dots})`", first.name())
                     }
                     _ => String::new(),
                 };
@@ -234,6 +238,7 @@ impl Checker<'_> {
             }
         };
         self.errors.report(name.span(), message);
+        self.types.give_up(ty);
         false
     }
 

@@ -99,7 +99,9 @@ impl Checker<'_> {
                 let target = self.vars[var.0];
                 let name = self.body.vars[var.0].name();
                 match op {
-                    None => self.expect(value, got, target, &format!("`{name}` holds")),
+                    None => {
+                        self.expect(value, got, target, &format!("`{name}`"));
+                    }
                     Some((op, place)) => {
                         let target_expr = Expr { id: usize::MAX, place: *place, kind: ExprKind::Var(*var) };
                         let result = self.binary(*op, (&target_expr, target), (value, got));
@@ -131,7 +133,7 @@ impl Checker<'_> {
         }
         let body = self.block(&each.body);
         let unit = self.types.is(Ty::Unit);
-        self.expect_block(&each.body, body, unit, "the body of a loop has no value;");
+        self.expect_block(&each.body, body, unit, "the body of a loop has no value");
     }
 
     fn expr(&mut self, expr: &Expr) -> TyVar {
@@ -174,7 +176,7 @@ impl Checker<'_> {
             ExprKind::Logic { and, left, right } => {
                 let symbol = if *and { "&&" } else { "||" };
                 for side in [left, right] {
-                    self.expect_bool(side, &format!("`{symbol}` takes"));
+                    self.expect_bool(side, &format!("`{symbol}`"));
                 }
                 self.types.is(Ty::Bool)
             }
@@ -197,10 +199,10 @@ impl Checker<'_> {
                 for index in indices {
                     let ty = self.expr(index);
                     let integer = self.types.fresh(Known::Integer(None));
-                    self.expect(index, ty, integer, "an index is an i32 or u32;");
+                    self.expect(index, ty, integer, "an index is an i32 or u32");
                     if *as_array && self.types.get(ty).is_none_or(Ty::is_integer) {
                         let first = *first.get_or_insert(ty);
-                        self.expect(index, ty, first, "the indices in `[[ ]]` have one type;");
+                        self.expect(index, ty, first, "the indices in `[[ ]]` have one type");
                     }
                 }
                 self.vars[view.0]
@@ -229,20 +231,20 @@ impl Checker<'_> {
                 self.types.is(Ty::I32)
             }
             ExprKind::If { condition, accept, reject } => {
-                self.expect_bool(condition, "the condition of an `if` is");
+                self.expect_bool(condition, "the condition of an `if`");
                 let a = self.block(accept);
                 let Some(reject) = reject else {
                     let unit = self.types.is(Ty::Unit);
-                    self.expect_block(
+                    let fits = self.expect_block(
                         accept,
                         a,
                         unit,
-                        "an `if` without `else` has no value; add `else { .. }`:",
+                        "an `if` that is used as a value needs an `else { .. }`",
                     );
-                    return unit;
+                    return if fits { unit } else { self.types.fresh(Known::Mistake) };
                 };
                 let b = self.block(reject);
-                self.expect_block(reject, b, a, "both branches of an `if` have one type;");
+                self.expect_block(reject, b, a, "both branches of an `if` have one type");
                 // The branch without its mistake says more about the type.
                 if matches!(self.types.known(a), Known::Mistake) { b } else { a }
             }
@@ -273,17 +275,17 @@ impl Checker<'_> {
                 };
                 for value in values.into_iter().flatten() {
                     let ty = self.expr(value);
-                    self.expect(value, ty, subject, "patterns have the type of the matched value;");
+                    self.expect(value, ty, subject, "patterns have the type of the matched value");
                 }
             }
             if let Some(guard) = &arm.guard {
-                self.expect_bool(guard, "the condition of an arm is");
+                self.expect_bool(guard, "the condition of an arm");
             }
             let value = self.block(&arm.body);
             match result {
                 None => result = Some(value),
                 Some(result) => {
-                    self.expect_block(&arm.body, value, result, "all arms of a `match` have one type;");
+                    self.expect_block(&arm.body, value, result, "all arms of a `match` have one type");
                 }
             }
         }
@@ -343,7 +345,7 @@ impl Checker<'_> {
                 // The amount may have another integer type than the value.
                 let copy = self.types.fresh(self.types.known(ty).clone());
                 let ty = if self.types.get(ty).is_some() { copy } else { ty };
-                self.expect(side, ty, integer, &format!("`{symbol}` takes integers;"));
+                self.expect(side, ty, integer, &format!("`{symbol}` takes integers"));
             }
             return a;
         }

@@ -8,6 +8,7 @@ mod stmt;
 mod ty;
 
 pub(crate) use signature::{Kind, Parameter, ParameterType, Signature, closure};
+pub(crate) use stmt::{MAX_ITERATIONS, too_many_iterations};
 
 use std::collections::HashMap;
 

@@ -70,7 +70,10 @@ impl Parser<'_> {
             syn::Pat::Ident(name) if name.subpat.is_none() => {
                 self.errors.report(Place::of(pat), "a name cannot be one of several alternatives: write `_`");
             }
-            _ => self.errors.report(Place::of(pat), ALLOWED),
+            _ => {
+                self.errors.report(Place::of(pat), ALLOWED);
+                self.declare_mistaken(pat);
+            }
         }
     }
 

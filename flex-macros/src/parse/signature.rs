@@ -47,6 +47,15 @@ impl Kind {
         }
     }
 
+    /// The name of the attribute.
+    pub(crate) fn attribute(self) -> &'static str {
+        match self {
+            Self::Mask => "mask_mod",
+            Self::Score => "score_mod",
+            Self::Function => "mod_fn",
+        }
+    }
+
     fn written_inputs(self) -> String {
         let inputs: Vec<_> =
             self.inputs().iter().map(|(name, ty)| format!("{name}: {}", ty.name())).collect();
@@ -86,13 +95,25 @@ pub(crate) struct Signature {
     pub(crate) result: Option<Ty>,
     /// Whether the function has mistakes, so that nothing can be built of it.
     pub(crate) is_stub: bool,
+    /// Where the function's name stands.
+    pub(crate) span: Span,
 }
 
 impl Signature {
     /// Reads the head of a function, reporting all that does not fit.
     pub(crate) fn read(kind: Kind, sig: &syn::Signature, errors: &mut Errors) -> Self {
         reject_qualifiers(sig, errors);
-        let inputs = kind.inputs();
+        let mut inputs = kind.inputs();
+        if kind == Kind::Score && !inputs_start_with_score(sig) {
+            errors.report(
+                sig.paren_token.span.join(),
+                format!(
+                    "a score mod takes ({}) before what it captures; missing: `score: f32`",
+                    kind.written_inputs()
+                ),
+            );
+            inputs = Kind::Mask.inputs();
+        }
         let mut parameters = Vec::new();
         for (position, argument) in sig.inputs.iter().enumerate() {
             let syn::FnArg::Typed(typed) = argument else {
@@ -133,7 +154,15 @@ impl Signature {
                 errors.report(ident.span(), format!("there are two parameters `{ident}`"));
             }
         }
-        Self { parameters, result: result_type(kind, sig, errors), is_stub: false }
+        Self { parameters, result: result_type(kind, sig, errors), is_stub: false, span: sig.ident.span() }
+    }
+}
+
+/// False if the parameters are those of a mask mod.
+fn inputs_start_with_score(sig: &syn::Signature) -> bool {
+    match sig.inputs.first() {
+        Some(syn::FnArg::Typed(first)) => ty::scalar(&first.ty) != Ok(Ty::I32),
+        _ => true,
     }
 }
 
@@ -243,7 +272,7 @@ fn result_type(kind: Kind, sig: &syn::Signature, errors: &mut Errors) -> Option<
             (Ok(ty), Some(expected)) if ty != expected => {
                 let message = format!("a {} returns `{}`, not `{}`", kind.noun(), expected.name(), ty.name());
                 errors.report(Place::of(written), message);
-                Some(expected)
+                None
             }
             (Ok(ty), _) => Some(ty),
             (Err(message), _) => {
@@ -252,7 +281,7 @@ fn result_type(kind: Kind, sig: &syn::Signature, errors: &mut Errors) -> Option<
                     None => message,
                 };
                 errors.report(Place::of(written), message);
-                expected
+                None
             }
         },
     }

@@ -8,7 +8,12 @@ use crate::diagnostics::Place;
 use crate::types::Ty;
 
 /// How often the body of a loop may be repeated.
-const MAX_ITERATIONS: i128 = 256;
+pub(crate) const MAX_ITERATIONS: i128 = 256;
+
+/// What to do about a longer loop.
+pub(crate) fn too_many_iterations() -> String {
+    format!("loops are unrolled, at most {MAX_ITERATIONS} times: put the values into a captured array")
+}
 
 const CONSTANT_BOUNDS: &str = "loops are unrolled, so their bounds must be constants: write `for i in 0..8` with numbers or named \
                                constants, and test inside the loop (`if i < n { .. }`)";
@@ -89,6 +94,7 @@ impl Parser<'_> {
                     "this pattern is not part of mods: write `let name = ...;` for one value after the other",
                 );
                 self.expr(&init.expr);
+                self.declare_mistaken(pat);
             }
         }
     }
@@ -143,18 +149,28 @@ impl Parser<'_> {
     }
 
     /// Brings names into scope whose `let` was a mistake, so that their uses are not reported as well.
-    fn declare_mistaken(&mut self, pat: &syn::Pat) {
-        match pat {
-            syn::Pat::Ident(name) => {
-                self.declare(&name.ident, Origin::Mistake);
+    pub(super) fn declare_mistaken(&mut self, pat: &syn::Pat) {
+        struct Names(Vec<Ident>);
+        impl<'ast> syn::visit::Visit<'ast> for Names {
+            fn visit_pat_ident(&mut self, name: &'ast syn::PatIdent) {
+                self.0.push(name.ident.clone());
+                syn::visit::visit_pat_ident(self, name);
             }
-            syn::Pat::Tuple(tuple) => tuple.elems.iter().for_each(|pat| self.declare_mistaken(pat)),
-            _ => {}
+        }
+        let mut names = Names(Vec::new());
+        syn::visit::Visit::visit_pat(&mut names, pat);
+        for name in &names.0 {
+            self.declare(name, Origin::Mistake);
         }
     }
 
     pub(super) fn statement(&mut self, expr: &syn::Expr, stmts: &mut Vec<Stmt>) {
         match expr {
+            syn::Expr::Assign(syn::ExprAssign { left, right, .. })
+                if matches!(**left, syn::Expr::Tuple(_)) =>
+            {
+                self.assign_tuple(left, right, stmts);
+            }
             syn::Expr::Assign(assign) => {
                 if let Some(var) = self.assigned(&assign.left) {
                     let value = self.expr(&assign.right);
@@ -173,11 +189,34 @@ impl Parser<'_> {
             },
             syn::Expr::ForLoop(each) => {
                 if let Some(each) = self.for_loop(each) {
-                    stmts.push(Stmt::For(each));
+                    stmts.push(Stmt::For(Box::new(each)));
                 }
             }
             _ => self.discard(expr, stmts),
         }
+    }
+
+    /// `(a, b) = (x, y);`: all values come before the first assignment.
+    fn assign_tuple(&mut self, left: &syn::Expr, right: &syn::Expr, stmts: &mut Vec<Stmt>) {
+        let (syn::Expr::Tuple(targets), syn::Expr::Tuple(values)) = (left, right) else {
+            let message = "values are single numbers in a mod: assign as many values in parentheses";
+            return self.errors.report(Place::of(right), message);
+        };
+        if targets.elems.len() != values.elems.len() {
+            let message = format!("expected {} values, one for each variable", targets.elems.len());
+            return self.errors.report(Place::of(values), message);
+        }
+        let mut assignments = Vec::new();
+        for (target, value) in targets.elems.iter().zip(&values.elems) {
+            let Some(var) = self.assigned(target) else { continue };
+            let init = self.expr(value);
+            let name = self.vars[var.0].ident.clone();
+            let new = self.new_var(&name, Origin::Let { mutable: false, ty: None });
+            let value = self.make(init.place, ExprKind::Var(new));
+            stmts.push(Stmt::Let { var: new, init });
+            assignments.push(Stmt::Assign { var, op: None, value });
+        }
+        stmts.extend(assignments);
     }
 
     fn discard(&mut self, expr: &syn::Expr, stmts: &mut Vec<Stmt>) {
@@ -262,10 +301,7 @@ impl Parser<'_> {
         {
             let count = high - low + i128::from(*inclusive);
             if count > MAX_ITERATIONS {
-                self.errors.report(
-                    place,
-                    format!("loops are unrolled up to {MAX_ITERATIONS} times, this one runs {count} times: put the values into a captured array"),
-                );
+                self.errors.report(place, format!("{}; this one runs {count} times", too_many_iterations()));
             }
         }
         let (var, body) = self.scoped(|p| {

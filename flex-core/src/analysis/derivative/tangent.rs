@@ -103,9 +103,7 @@ impl<'a> Tangents<'a> {
         (b, db): (NodeId, Option<NodeId>),
     ) -> Option<NodeId> {
         use BinaryOp::*;
-        if da.or(db).is_none() {
-            return None;
-        }
+        da.or(db)?;
         match op {
             Add => self.sum(da, db),
             Sub => {
@@ -194,9 +192,7 @@ impl<'a> Tangents<'a> {
     }
 
     fn either(&mut self, condition: NodeId, yes: Option<NodeId>, no: Option<NodeId>) -> Option<NodeId> {
-        if yes.or(no).is_none() {
-            return None;
-        }
+        yes.or(no)?;
         let zero = self.real(0.0);
         Some(self.builder.select(condition, yes.unwrap_or(zero), no.unwrap_or(zero)))
     }

@@ -2,7 +2,7 @@
 //!
 //! Every rule keeps the value to the bit (NaNs count as one), keeps every fault, and keeps which fault comes first. So
 //! floats are never reassociated, `x + 0.0` stays (it turns −0.0 into 0.0), and an operand that may fault is dropped
-//! only behind an [`After`](Node::After). Equal parts become one node because the arena is hash-consed.
+//! only behind an [`After`](crate::ir::Node::After). Equal parts become one node because the arena is hash-consed.
 //!
 //! Nothing is assumed of the inputs: they are any i32, so that the result can be shifted, cropped and inlined.
 

@@ -1,0 +1,185 @@
+//! The generated structs: `Captures`, and `Mods` with a row part, a column part and an element part.
+
+use std::fmt::Write;
+
+use flex_core::ir::NodeId;
+
+use super::code::ModCode;
+use super::kept_keys::{Condition, KeySide};
+use super::scope::{Scope, field_type, is_worth_keeping};
+use super::variance::Level;
+
+/// The mods of a kernel.
+pub(super) struct Mods<'a> {
+    pub(super) mask: Option<ModCode<'a>>,
+    pub(super) score: Option<ModCode<'a>>,
+    /// The conditions whose conjunction is the mask, if its kept keys are an interval.
+    pub(super) kept_keys: Option<Vec<Condition>>,
+    pub(super) can_fault: bool,
+}
+
+const SIGNATURE: &str = "const Problem& p, const Captures& c";
+
+impl Mods<'_> {
+    /// The text of both structs.
+    pub(super) fn text(&self) -> String {
+        let codes = || [&self.mask, &self.score].into_iter().flatten();
+        let mut out = String::from("\nnamespace flex {\nstruct Captures {\n");
+        codes().for_each(|code| out += &code.capture_fields());
+        out += "};\n\nstruct Mods {\n";
+        for (name, value) in [
+            ("kHasMask", self.mask.is_some()),
+            ("kKeptKeysAreInterval", self.kept_keys.is_some()),
+            ("kHasScore", self.score.is_some()),
+            ("kCanFault", self.can_fault),
+        ] {
+            writeln!(out, "    static constexpr bool {name} = {value};").expect("writing to a string");
+        }
+        let part = |level| codes().map(|code| (code, kept_nodes(code, level))).collect::<Vec<_>>();
+        out += &part_struct("Row", &part(Level::Row));
+        out += &part_struct("Column", &part(Level::Column));
+        out += &part_function("Row", "row", "q", &part(Level::Row));
+        out += &part_function("Column", "column", "kv", &part(Level::Column));
+        out += &self.kept_keys_function();
+        out += &element_function("bool", "mask", "", self.mask.as_ref(), "true");
+        out += &element_function("float", "score", "float qk, ", self.score.as_ref(), "qk");
+        out += "};\n}  // namespace flex\n";
+        out
+    }
+
+    fn kept_keys_function(&self) -> String {
+        let head = format!(
+            "\n    static __device__ __forceinline__ int2 kept_keys({SIGNATURE}, const Row& row, int b, int h, int q) {{\n"
+        );
+        let (Some(code), Some(conditions)) = (&self.mask, &self.kept_keys) else {
+            return head + "        return {0, p.kv_len};\n    }\n";
+        };
+        let mut scope = Scope::new(code);
+        provide(&mut scope, code, Level::Row, "row");
+        let mut roots = Vec::new();
+        for condition in conditions {
+            match *condition {
+                Condition::Row { holds, .. } => roots.push(holds),
+                Condition::AtLeast(bound) | Condition::AtMost(bound) => {
+                    roots.push(bound.other);
+                    match bound.side {
+                        KeySide::Minus(row) | KeySide::From(row) => roots.push(row),
+                        KeySide::Plain => {}
+                    }
+                }
+            }
+        }
+        scope.compute(&roots);
+        scope.line("long long first = 0, end = p.kv_len;");
+        for condition in conditions {
+            let line = match *condition {
+                Condition::Row { holds, wanted } => {
+                    let holds = scope.value(holds).operand();
+                    format!("end = {holds} ? {} ;", if wanted { "end : 0" } else { "0 : end" })
+                        .replace(" ;", ";")
+                }
+                Condition::AtLeast(bound) => {
+                    format!("first = larger(first, {});", bound_text(&scope, bound, bound.step))
+                }
+                Condition::AtMost(bound) => {
+                    format!("end = smaller(end, {});", bound_text(&scope, bound, bound.step + 1))
+                }
+            };
+            scope.line(&line);
+        }
+        scope.line("end = larger(end, 0);");
+        scope.line("return {int(smaller(first, end)), int(end)};");
+        head + &scope.into_lines() + "    }\n"
+    }
+}
+
+fn bound_text(scope: &Scope<'_>, bound: super::kept_keys::Bound, step: i64) -> String {
+    let other = &scope.value(bound.other).text;
+    let mut text = match bound.side {
+        KeySide::Plain => format!("(long long)({other})"),
+        KeySide::Minus(row) => format!("(long long)({other}) + {}", scope.value(row).operand()),
+        KeySide::From(row) => {
+            format!("(long long)({}) - {}", scope.value(row).text, scope.value(bound.other).operand())
+        }
+    };
+    if step != 0 {
+        write!(text, " {} {}", if step < 0 { '-' } else { '+' }, step.abs()).expect("writing to a string");
+    }
+    text
+}
+
+/// The nodes of a level that code of the elements reads.
+fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
+    let expr = code.expr;
+    let mut wanted = vec![false; expr.nodes().len()];
+    wanted[expr.root().index()] = true;
+    for id in expr.ids().filter(|&id| code.level(id) == Level::Element) {
+        expr.node(id).for_each_operand(|operand| wanted[operand.index()] = true);
+    }
+    expr.ids()
+        .filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id))
+        .collect()
+}
+
+fn provide(scope: &mut Scope<'_>, code: &ModCode<'_>, level: Level, owner: &str) {
+    for id in kept_nodes(code, level) {
+        scope.provide(id, owner);
+    }
+}
+
+fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
+    let mut fields = String::new();
+    for (code, ids) in part {
+        for &id in ids {
+            writeln!(fields, "        {} {};", field_type(code, id), code.name(id))
+                .expect("writing to a string");
+            if code.may_fault(id) {
+                writeln!(fields, "        long long {}_fault;", code.name(id)).expect("writing to a string");
+            }
+        }
+    }
+    match fields.is_empty() {
+        true => format!("\n    struct {name} {{}};\n"),
+        false => format!("\n    struct {name} {{\n{fields}    }};\n"),
+    }
+}
+
+fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
+    let mut out = format!(
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n"
+    );
+    writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
+    for (code, ids) in part {
+        let mut scope = Scope::new(code);
+        scope.compute(ids);
+        for &id in ids {
+            let value = scope.value(id).text.clone();
+            scope.line(&format!("{name}.{} = {value};", code.name(id)));
+            if let Some(fault) = scope.fault(id).map(str::to_owned) {
+                scope.line(&format!("{name}.{}_fault = {fault};", code.name(id)));
+            }
+        }
+        out += &scope.into_lines();
+    }
+    out + &format!("        return {name};\n    }}\n")
+}
+
+fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>>, default: &str) -> String {
+    let mut out = format!(
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, const Row& row, const Column& column, {score}int b, int h, \
+         int q, int kv, bool live) {{\n"
+    );
+    let Some(code) = code else { return out + &format!("        return {default};\n    }}\n") };
+    let mut scope = Scope::new(code);
+    provide(&mut scope, code, Level::Row, "row");
+    provide(&mut scope, code, Level::Column, "column");
+    let root = code.expr.root();
+    scope.compute(&[root]);
+    if let Some(fault) = scope.fault(root).map(str::to_owned) {
+        scope.line(&format!("if (live & ({fault} != 0)) record_fault(p, {fault}, b, h, q, kv);"));
+    }
+    let value = scope.value(root).text.clone();
+    scope.line(&format!("return {value};"));
+    out += &scope.into_lines();
+    out + "    }\n"
+}
