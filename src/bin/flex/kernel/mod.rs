@@ -185,6 +185,7 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape,
                 vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
+                bulk_copies: true,
                 mods: ModLoad::of(mask.map(|mask| &**mask.expr()), score.map(|score| &**score.expr())),
                 force: Force::default(),
             };
