@@ -16,7 +16,10 @@ fn a_missing_gpu_is_an_error_and_the_cpu_is_used() {
             assert_eq!(Device::best(), Device::Cpu);
             let text = Device::cuda(0).unwrap_err().to_string();
             assert_eq!(text, error.to_string(), "the same answer every time");
-            assert!(text.contains("install") || text.contains("nvidia-smi") || text.contains("update"), "{text}");
+            assert!(
+                text.contains("install") || text.contains("nvidia-smi") || text.contains("update"),
+                "{text}"
+            );
         }
     }
 }
@@ -24,7 +27,8 @@ fn a_missing_gpu_is_an_error_and_the_cpu_is_used() {
 #[test]
 fn asking_from_many_threads_is_safe() {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| (Device::best(), Device::cuda(0).is_ok()))).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| (Device::best(), Device::cuda(0).is_ok()))).collect();
         let answers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
     });

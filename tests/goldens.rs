@@ -1,7 +1,6 @@
 //! Every golden through the public API: outputs and log-sum-exps in all dtypes, with and without a block mask, and the
 //! masks element by element.
 
-mod golden_mods;
 mod support;
 
 use flex_attention::prelude::*;

@@ -41,7 +41,8 @@ fn lengths_scalars_and_captures_compile_nothing() {
     let (_alone, gpu) = (alone(), gpu());
     start_with(Compiler::new().with_cache_dir(None));
     let run = |len: usize, window: i32, slopes: &[f32]| {
-        let case = case(len).masked(sliding_window::bind(window).unwrap()).scored(alibi::bind(slopes).unwrap());
+        let case =
+            case(len).masked(sliding_window::bind(window).unwrap()).scored(alibi::bind(slopes).unwrap());
         case.check(&gpu, &format!("length {len}, window {window}"));
     };
     run(300, 64, &[0.5, 0.25]);
@@ -185,7 +186,9 @@ fn a_steady_call_takes_at_most_10_microseconds_of_the_host() {
     };
     let into = median(&mut || call().run_into(&mut out).unwrap());
     let new = median(&mut || drop(call().run().unwrap()));
-    println!("host time of a steady call: {into:.2} µs into memory that is there, {new:.2} µs into a new tensor");
+    println!(
+        "host time of a steady call: {into:.2} µs into memory that is there, {new:.2} µs into a new tensor"
+    );
     assert_eq!(stats().compiles, compiles, "a steady call compiled something");
     if cfg!(not(debug_assertions)) {
         assert!(into <= 10.0 && new <= 10.0, "over 10 µs");

@@ -64,14 +64,17 @@ fn forty_gibibytes() {
         let (key, value) = (part(&host[1], first, keys), part(&host[2], first, keys));
         let scores: Vec<f64> = key
             .chunks(HEAD_DIM)
-            .map(|key| key.iter().zip(&query).map(|(k, q)| f64::from(k * q)).sum::<f64>() / (HEAD_DIM as f64).sqrt())
+            .map(|key| {
+                key.iter().zip(&query).map(|(k, q)| f64::from(k * q)).sum::<f64>() / (HEAD_DIM as f64).sqrt()
+            })
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
         let got = part(&out, row, 1);
         let (mut error, mut norm) = (0.0, 0.0);
         for (d, got) in got.iter().enumerate() {
-            let weighted = scores.iter().enumerate().map(|(i, s)| (s - max).exp() * f64::from(value[i * HEAD_DIM + d]));
+            let weighted =
+                scores.iter().enumerate().map(|(i, s)| (s - max).exp() * f64::from(value[i * HEAD_DIM + d]));
             let expected = weighted.sum::<f64>() / sum;
             error += (f64::from(*got) - expected).powi(2);
             norm += expected.powi(2);

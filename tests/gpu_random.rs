@@ -99,7 +99,9 @@ fn check(case: &Case, gpu: &Device) -> Result<(usize, usize), TestCaseError> {
         let got = &computed.out[i * HEAD_DIM..][..HEAD_DIM];
         match row {
             Row::Unstable => {}
-            Row::NotANumber => prop_assert!(got.iter().all(|x| x.is_nan()), "row {i} is {got:?}, expected NaN"),
+            Row::NotANumber => {
+                prop_assert!(got.iter().all(|x| x.is_nan()), "row {i} is {got:?}, expected NaN")
+            }
             Row::Numbers(expected, tolerance) => {
                 numbers += 1;
                 for (got, expected) in got.iter().zip(expected) {

@@ -6,7 +6,7 @@ use flex_core::attention::DType;
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
-use crate::Arch;
+use crate::{Arch, Guards};
 
 /// How exactly the mods compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,21 +28,6 @@ pub enum Matmul {
     Accurate,
     /// On the tensor cores, operands rounded to 11 bits of mantissa.
     Tf32,
-}
-
-/// What has been proved of the mods' loads and divisions for the problem at hand.
-///
-/// The only way in which values reach the choice of a kernel: one specification has at most these two variants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Guards {
-    /// Nothing: the score mod clamps its loads and records faults; the mask, which its block mask has proved free of
-    /// faults, clamps the loads that Rust would not always execute.
-    #[default]
-    Guarded,
-    /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken, and the positions are
-    /// below 2²⁴, so that f32 holds them exactly.
-    Proved,
 }
 
 /// A kernel template.

@@ -6,7 +6,7 @@ use flex_attention::prelude::*;
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::golden_mods;
+use super::golden_mods;
 
 /// One golden case.
 pub struct Golden {

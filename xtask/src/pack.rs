@@ -32,7 +32,9 @@ pub(crate) fn pack() -> Result<(), String> {
     let bytes = size(&pack);
     println!("{}: {} programs, {:.1} MiB", pack.display(), executables.len(), bytes as f64 / 1048576.0);
     if bytes > MOST_BYTES {
-        return Err(format!("the folder has {bytes} bytes, expected at most {MOST_BYTES}: leave something out"));
+        return Err(format!(
+            "the folder has {bytes} bytes, expected at most {MOST_BYTES}: leave something out"
+        ));
     }
     Ok(())
 }

@@ -33,6 +33,11 @@ pub struct FaultSite {
     pub place: FaultPlace,
 }
 
+/// Whether the keys that a mask keeps in a row are always an interval that kernels can compute from the row.
+pub(crate) fn keeps_an_interval(mask: &Expr) -> bool {
+    kept_keys::conditions(&simplify(mask)).is_some()
+}
+
 impl Snippet {
     /// The mods of a specification as C++.
     ///
@@ -51,8 +56,9 @@ impl Snippet {
         let mask = spec.mask.as_deref().map(simplify);
         let score = spec.score.as_deref().map(|expr| exponent(expr, spec)).transpose()?;
         let mut sites = Vec::new();
-        let mask_code =
-            mask.as_ref().map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
+        let mask_code = mask
+            .as_ref()
+            .map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
         let score_code = score.as_ref().map(|e| {
             let scale = Some(rewrite::scale_of(e));
             ModCode::new(ModKind::Score, e, spec.precision, score_guarding, scale, &mut sites)

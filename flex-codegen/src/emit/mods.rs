@@ -75,10 +75,15 @@ impl Mods<'_> {
             let line = match *condition {
                 Condition::Row { holds, wanted } => {
                     let holds = scope.value(holds).operand();
-                    format!("end = {holds} ? {} ;", if wanted { "end : 0" } else { "0 : end" }).replace(" ;", ";")
+                    format!("end = {holds} ? {} ;", if wanted { "end : 0" } else { "0 : end" })
+                        .replace(" ;", ";")
                 }
-                Condition::AtLeast(bound) => format!("first = larger(first, {});", bound_text(&scope, bound, bound.step)),
-                Condition::AtMost(bound) => format!("end = smaller(end, {});", bound_text(&scope, bound, bound.step + 1)),
+                Condition::AtLeast(bound) => {
+                    format!("first = larger(first, {});", bound_text(&scope, bound, bound.step))
+                }
+                Condition::AtMost(bound) => {
+                    format!("end = smaller(end, {});", bound_text(&scope, bound, bound.step + 1))
+                }
             };
             scope.line(&line);
         }
@@ -93,7 +98,9 @@ fn bound_text(scope: &Scope<'_>, bound: super::kept_keys::Bound, step: i64) -> S
     let mut text = match bound.side {
         KeySide::Plain => format!("(long long)({other})"),
         KeySide::Minus(row) => format!("(long long)({other}) + {}", scope.value(row).operand()),
-        KeySide::From(row) => format!("(long long)({}) - {}", scope.value(row).text, scope.value(bound.other).operand()),
+        KeySide::From(row) => {
+            format!("(long long)({}) - {}", scope.value(row).text, scope.value(bound.other).operand())
+        }
     };
     if step != 0 {
         write!(text, " {} {}", if step < 0 { '-' } else { '+' }, step.abs()).expect("writing to a string");
@@ -109,7 +116,9 @@ fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
     for id in expr.ids().filter(|&id| code.level(id) == Level::Element) {
         expr.node(id).for_each_operand(|operand| wanted[operand.index()] = true);
     }
-    expr.ids().filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id)).collect()
+    expr.ids()
+        .filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id))
+        .collect()
 }
 
 fn provide(scope: &mut Scope<'_>, code: &ModCode<'_>, level: Level, owner: &str) {
@@ -122,7 +131,8 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
     let mut fields = String::new();
     for (code, ids) in part {
         for &id in ids {
-            writeln!(fields, "        {} {};", field_type(code, id), code.name(id)).expect("writing to a string");
+            writeln!(fields, "        {} {};", field_type(code, id), code.name(id))
+                .expect("writing to a string");
             if code.may_fault(id) {
                 writeln!(fields, "        long long {}_fault;", code.name(id)).expect("writing to a string");
             }
@@ -135,7 +145,9 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
 }
 
 fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
-    let mut out = format!("\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n");
+    let mut out = format!(
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n"
+    );
     writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
     for (code, ids) in part {
         let mut scope = Scope::new(code);
@@ -171,4 +183,3 @@ fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>
     out += &scope.into_lines();
     out + "    }\n"
 }
-

@@ -68,7 +68,9 @@ impl Rewrite {
     fn node(&mut self, node: Node) -> NodeId {
         match node {
             Node::Binary(BinaryOp::Mul, a, b) if self.builder.ty(a) == Type::F32 => self.product(a, b),
-            Node::Binary(BinaryOp::Div, a, b) if self.fast() && self.builder.ty(a) == Type::F32 => self.quotient(a, b),
+            Node::Binary(BinaryOp::Div, a, b) if self.fast() && self.builder.ty(a) == Type::F32 => {
+                self.quotient(a, b)
+            }
             Node::Cast(Type::F32, x) if self.fast() && self.guards == Guards::Proved => self.distance(x),
             other => self.copy(other),
         }

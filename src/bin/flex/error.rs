@@ -13,7 +13,7 @@ pub(crate) enum ProgramError {
     Write(std::io::Error),
     #[error("could not write {path}: {source}")]
     WriteFile { path: PathBuf, source: std::io::Error },
-    #[error("no usable GPU: {reason}; run with --backend cpu, and see `flex doctor`")]
+    #[error("no usable GPU: {reason} (`--backend cpu` needs none; `flex doctor` says more)")]
     NoGpu { reason: String },
     #[error("the case {case} needs {needed}, got --{option} {got}")]
     Case { case: &'static str, needed: &'static str, option: &'static str, got: usize },

@@ -1,0 +1,81 @@
+//! What can be proved of mods for a problem of a given size.
+
+use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram, Span};
+use flex_core::mask::Extent;
+use flex_core::mods::BoundExpr;
+use serde::{Deserialize, Serialize};
+
+/// Positions below this are exact in f32.
+const EXACT_IN_F32: usize = 1 << 24;
+
+/// What has been proved of the mods' loads and divisions for the problem at hand.
+///
+/// The only way in which values reach the choice of a kernel: one specification has at most these two variants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Guards {
+    /// Nothing: the score mod reads nothing out of bounds and records faults; the mask, which its block mask has proved
+    /// free of faults, guards the loads that Rust would not always execute.
+    #[default]
+    Guarded,
+    /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken, and the positions are
+    /// below 2²⁴, so that f32 holds them exactly.
+    Proved,
+}
+
+impl Guards {
+    /// What the interval analysis proves of the mods, with the captures they are bound to, for every element of a
+    /// problem.
+    pub fn prove(mask: Option<&BoundExpr>, score: Option<&BoundExpr>, extent: &Extent) -> Self {
+        let positions_fit = extent.q_len.max(extent.kv_len) <= EXACT_IN_F32;
+        let proved = positions_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
+        if proved { Self::Proved } else { Self::Guarded }
+    }
+}
+
+/// Whether no node of the mod can fault anywhere, wherever Rust would evaluate it or not.
+fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
+    let span = |len: usize| Span::new(0, i32::try_from(len.saturating_sub(1)).unwrap_or(i32::MAX));
+    let everywhere = IndexBox {
+        b: span(extent.batch),
+        h: span(extent.heads),
+        q: span(extent.q_len),
+        kv: span(extent.kv_len),
+    };
+    let program = IntervalProgram::new(bound);
+    let mut analysis = IntervalAnalysis::new(&program);
+    analysis.evaluate(&everywhere, FloatRange::ANY);
+    bound.expr().ids().all(|id| !analysis.may_fault(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use flex_core::capture::{Capture, CaptureValue, IntoArray};
+    use flex_core::mods::MaskMod;
+
+    use super::*;
+
+    fn document_mask(guarded: bool, len: usize) -> MaskMod {
+        let text = match guarded {
+            false => "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v0]\nv3 = load @0[v1]\nv4 = eq v2, v3\nreturn v4",
+            true => {
+                "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = len @0, 0\nv2 = lt v0, v1\nv3 = load @0[v0]\nv4 = kv\nv5 = load @0[v4]\n\
+                 v6 = eq v3, v5\nv7 = false\nv8 = select v2, v6, v7\nreturn v8"
+            }
+        };
+        let captures = vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
+        MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
+    }
+
+    #[test]
+    fn the_length_of_a_capture_decides() {
+        let extent = Extent { batch: 1, heads: 1, q_len: 100, kv_len: 60 };
+        let prove = |mask: &MaskMod| Guards::prove(Some(mask.bound()), None, &extent);
+        assert_eq!(prove(&document_mask(false, 100)), Guards::Proved);
+        assert_eq!(prove(&document_mask(false, 99)), Guards::Guarded);
+        assert_eq!(prove(&document_mask(true, 60)), Guards::Guarded, "what a branch guards is still read by both sides");
+        assert_eq!(Guards::prove(None, None, &extent), Guards::Proved);
+        let long = Extent { kv_len: EXACT_IN_F32 + 1, ..extent };
+        assert_eq!(Guards::prove(None, None, &long), Guards::Guarded);
+    }
+}
