@@ -180,7 +180,7 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let shape = Shape::new(shape, shape, value)?;
             let request = Request {
                 arch,
-                smem_limit: shared_memory_of(arch),
+                smem_limit: arch.smem_limit(),
                 dtype,
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape,
@@ -200,16 +200,6 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
         }
     }
     Ok(all)
-}
-
-/// The shared memory that a block may ask for, as the CUDA programming guide lists it by compute capability.
-fn shared_memory_of(arch: Arch) -> u32 {
-    let kib = match (arch.major, arch.minor) {
-        (8, 0) | (8, 7) => 163,
-        (8, _) | (12, _) => 99,
-        _ => 227,
-    };
-    kib * 1024
 }
 
 fn product<'a, A, B, C>(
