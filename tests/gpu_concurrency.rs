@@ -55,9 +55,8 @@ fn streams_wait_for_each_other_where_tensors_pass_between_them() {
     // Long enough that an unordered second call would read what the first has not written.
     let case = Case::random(&mut rng, DType::BF16, [2, 8, 2048, 64], [2, 8, 2048, 64], 64);
     let [q, k, v] = [&case.query, &case.key, &case.value].map(|tensor| tensor.to(&gpu).unwrap());
-    let attend = |query: &Tensor, stream: &CudaStream| {
-        flex_attention(query, &k, &v).stream(stream).run().unwrap()
-    };
+    let attend =
+        |query: &Tensor, stream: &CudaStream| flex_attention(query, &k, &v).stream(stream).run().unwrap();
     let chain = |streams: [&CudaStream; 2]| {
         let mut x = q.clone();
         for step in 0..6 {
@@ -121,7 +120,9 @@ fn memory_of_dropped_mods_and_tensors_is_given_back() {
         let mut rng = StdRng::seed_from_u64(seed);
         let case = Case::random(&mut rng, DType::BF16, [1, 1, 64, 64], [1, 1, 64, 64], 64);
         let bias = vec![0.25f32; 16 << 20];
-        case.scored(flex_attention::score_mod!(|score, b, h, q, kv| score + bias[q + kv])).on_gpu(&gpu).unwrap();
+        case.scored(flex_attention::score_mod!(|score, b, h, q, kv| score + bias[q + kv]))
+            .on_gpu(&gpu)
+            .unwrap();
     };
     call(0);
     device.trim().unwrap();

@@ -62,12 +62,10 @@ fn a_load_out_of_bounds_is_named_and_the_context_survives() {
             case.clone().masked(causal::bind().unwrap()).scored(biased::bind(&vec![0.5f32; 99]).unwrap());
         let found = fault(short.on_gpu(&gpu).unwrap_err());
         assert_eq!((found.at.q, found.at.kv), (99, 0));
-        assert!(
-            matches!(found.what, FaultReason::OutOfBounds { index: 99, len: 99, .. }),
-            "{found}"
-        );
+        assert!(matches!(found.what, FaultReason::OutOfBounds { index: 99, len: 99, .. }), "{found}");
 
-        let fits = case.clone().masked(causal::bind().unwrap()).scored(biased::bind(&vec![0.5f32; 100]).unwrap());
+        let fits =
+            case.clone().masked(causal::bind().unwrap()).scored(biased::bind(&vec![0.5f32; 100]).unwrap());
         fits.check(&gpu, "the next call");
     }
 }
@@ -95,7 +93,11 @@ fn loads_that_rust_would_not_execute_do_not_fault() {
     let bias = vec![1.5f32; 10];
     let guarded = score_mod!(|score, b, h, q, kv| if kv < 10 { score + bias[kv] } else { score });
     let short_circuit =
-        score_mod!(|score, b, h, q, kv| if q - kv >= 0 && q - kv < 10 && bias[q - kv] > 1.0 { score * 0.5 } else { score });
+        score_mod!(|score, b, h, q, kv| if q - kv >= 0 && q - kv < 10 && bias[q - kv] > 1.0 {
+            score * 0.5
+        } else {
+            score
+        });
     for score in [guarded, short_circuit] {
         case().scored(score).check(&gpu(), "a guarded load");
     }

@@ -46,7 +46,8 @@ fn lengths_around_every_tile_edge() {
 #[ignore = "needs an NVIDIA GPU"]
 fn head_dims_of_all_kinds() {
     let (gpu, mut rng) = (gpu(), fresh());
-    let pairs = [(8, 8), (16, 16), (24, 40), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
+    let pairs =
+        [(8, 8), (16, 16), (24, 40), (64, 64), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
     let unaligned = [(1, 1), (3, 5), (17, 33), (65, 127), (100, 20), (250, 6)];
     for dtype in DTYPES {
         for (head_dim, value_dim) in pairs.into_iter().chain(unaligned) {
@@ -93,7 +94,8 @@ fn rows_without_keys_give_zero() {
     for dtype in DTYPES {
         let case = Case::random(&mut rng, dtype, [2, 2, 200, 64], [2, 2, 200, 64], 64);
         // Whole tiles, parts of tiles, single rows and a whole head see nothing.
-        let holes = mask_mod!(|b, h, q, kv| (q < 70 && q % 5 != 0 || q > 190) && kv > 60 && !(b == 1 && h == 0));
+        let holes =
+            mask_mod!(|b, h, q, kv| (q < 70 && q % 5 != 0 || q > 190) && kv > 60 && !(b == 1 && h == 0));
         let case = case.masked(holes);
         let computed = case.on_gpu(&gpu).unwrap();
         let masked_rows = computed.lse.iter().enumerate().filter(|(_, lse)| **lse == f32::NEG_INFINITY);
@@ -127,8 +129,7 @@ fn views_are_read_in_place() {
         }
         .masked(causal::bind().unwrap());
         let uploaded = [&base.query, &base.key, &base.value].map(|tensor| tensor.to(&gpu).unwrap());
-        let (query, key, value) =
-            (view(&uploaded[0], 80), view(&uploaded[1], 130), view(&uploaded[2], 130));
+        let (query, key, value) = (view(&uploaded[0], 80), view(&uploaded[1], 130), view(&uploaded[2], 130));
         let computed = on_host.computed_from(&query, &key, &value, CudaOptions::default()).unwrap();
         computed.check_against(&on_host.reference(), dtype, &format!("{dtype} transposed and narrowed"));
 
@@ -156,8 +157,12 @@ fn repeated_dimensions_are_read_in_place() {
     let base = Case::random(&mut rng, DType::BF16, [1, 4, 60, 64], [1, 1, 60, 64], 64);
     let repeat = |tensor: &Tensor| tensor.expand(0, 3).unwrap().expand(1, 2).unwrap();
     let query = |tensor: &Tensor| tensor.expand(0, 3).unwrap();
-    let on_host =
-        Case { query: query(&base.query), key: repeat(&base.key), value: repeat(&base.value), ..base.clone() };
+    let on_host = Case {
+        query: query(&base.query),
+        key: repeat(&base.key),
+        value: repeat(&base.value),
+        ..base.clone()
+    };
     let [q, k, v] = [&base.query, &base.key, &base.value].map(|tensor| tensor.to(&gpu).unwrap());
     let computed = on_host.computed_from(&query(&q), &repeat(&k), &repeat(&v), CudaOptions::default());
     computed.unwrap().check_against(&on_host.reference(), DType::BF16, "repeated");

@@ -96,14 +96,17 @@ fn every_kind_of_mod_compiles_without_spills() {
     for (name, _) in common::MASKS {
         let mask = common::expr(name);
         let load = ModLoad::of(Some(&mask), None);
-        let line = PORTABLE.iter().find(|line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods);
+        let line = PORTABLE
+            .iter()
+            .find(|line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods);
         let line = line.expect("a line for head dim 128");
         let base = KernelSpec::new(arch, line.schedule, DType::BF16, 128, 128);
         for guards in [Guards::Guarded, Guards::Proved] {
             specs.push(with_mods(&base, name, None, guards));
         }
     }
-    let heavy = PORTABLE.iter().find(|l| l.half && l.q_len > 64 && l.head_dim == 128 && l.mods == ModLoad::Heavy);
+    let heavy =
+        PORTABLE.iter().find(|l| l.half && l.q_len > 64 && l.head_dim == 128 && l.mods == ModLoad::Heavy);
     let base = KernelSpec::new(arch, heavy.expect("a line").schedule, DType::BF16, 128, 128);
     for (name, _) in common::SCORES {
         for guards in [Guards::Guarded, Guards::Proved] {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use flex_codegen::{Matmul, Precision, abi, plan};
+use flex_codegen::{Guards, Matmul, Precision, abi, plan};
 use flex_core::attention::{AttentionError, DType, Shape};
 use flex_core::mask::BlockMask;
 use flex_core::mods::{MaskMod, ModFault, ScoreMod};
@@ -151,10 +151,12 @@ impl<'a> Call<'a> {
             tensor.map_or(Ok(()), |tensor| check_device(name, &tensor, device))?;
         }
 
+        let scale = self.scale.unwrap_or_else(|| 1.0 / (shape.head_dim as f32).sqrt());
         let spec = CallSpec {
             shape: *shape,
             dtype: self.query.dtype(),
             vector_access,
+            positive_scale: Guards::is_positive(scale),
             precision: self.options.precision,
             matmul: self.options.matmul,
             force: self.options.force,
@@ -162,7 +164,6 @@ impl<'a> Call<'a> {
             score: self.score_mod,
         };
         let call = device.calls().get(device, &spec)?;
-        let scale = self.scale.unwrap_or_else(|| 1.0 / (shape.head_dim as f32).sqrt());
         let problem = abi::Problem {
             query: self.query.ptr(),
             key: self.key.ptr(),

@@ -29,6 +29,8 @@ pub(super) struct CallSpec<'a> {
     pub(super) dtype: DType,
     /// All addresses, strides and rows are multiples of 16 bytes.
     pub(super) vector_access: bool,
+    /// Other scales take kernels that make fewer assumptions.
+    pub(super) positive_scale: bool,
     pub(super) precision: Option<Precision>,
     pub(super) matmul: Matmul,
     pub(super) force: plan::Force,
@@ -79,6 +81,7 @@ struct CallKey {
     shape: Shape,
     dtype: DType,
     vector_access: bool,
+    positive_scale: bool,
     precision: Option<Precision>,
     matmul: Matmul,
     force: plan::Force,
@@ -149,7 +152,7 @@ impl CallCache {
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = Guards::prove(mask, score, &shape.extent());
+        kernel_spec.guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -219,12 +222,23 @@ impl CallCache {
             // Building it also proves that no kept element faults, which kernels do not look for in masks.
             MaskSource::Mod(mask) => {
                 let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
-                return Ok(Some(Arc::new(masks::upload(device, &built, &built, &spec.shape, element_bytes)?)));
+                return Ok(Some(Arc::new(masks::upload(
+                    device,
+                    &built,
+                    &built,
+                    &spec.shape,
+                    element_bytes,
+                )?)));
             }
             MaskSource::Block(mask) => mask,
         };
-        let key =
-            MaskKey { table: address(mask.shared_table()), tile_q, tile_kv, shape: spec.shape, element_bytes };
+        let key = MaskKey {
+            table: address(mask.shared_table()),
+            tile_q,
+            tile_kv,
+            shape: spec.shape,
+            element_bytes,
+        };
         if let Some(known) = self.lock().masks.get(&key) {
             return Ok(Some(known));
         }
@@ -262,6 +276,7 @@ impl CallKey {
             shape: spec.shape,
             dtype: spec.dtype,
             vector_access: spec.vector_access,
+            positive_scale: spec.positive_scale,
             precision: spec.precision,
             matmul: spec.matmul,
             force: spec.force,

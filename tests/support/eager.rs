@@ -23,9 +23,8 @@ pub fn attention(case: &Case, round: impl Fn(f64) -> f64) -> Vec<f64> {
             let at = Point { b: b as i32, h: h as i32, q: q as i32, kv: kv as i32 };
             let kept = mask.as_mut().is_none_or(|mask| mask.evaluate(at, 0.0).map(Value::truth).unwrap());
             if kept {
-                let product = |d| {
-                    f64::from(query.get([b, h, q, d])) * f64::from(key.get([kv_b, kv_h, kv, d]))
-                };
+                let product =
+                    |d| f64::from(query.get([b, h, q, d])) * f64::from(key.get([kv_b, kv_h, kv, d]));
                 let scaled = round((0..head_dim).map(product).sum()) * scale;
                 *score = match &mut score_mod {
                     Some(score_mod) => score_mod.evaluate(at, scaled).map(Value::real).unwrap(),

@@ -117,11 +117,7 @@ impl Case {
             call = call.block_mask(mask);
         }
         call.run_into_with(&mut out, Some(&mut lse), Some(&mut max_scores))?;
-        Ok(Computed {
-            out: out.to_f32_vec()?,
-            lse: lse.to_f32_vec()?,
-            max_scores: max_scores.to_f32_vec()?,
-        })
+        Ok(Computed { out: out.to_f32_vec()?, lse: lse.to_f32_vec()?, max_scores: max_scores.to_f32_vec()? })
     }
 
     /// The definition in f64, of the values that the tensors hold.
@@ -157,7 +153,10 @@ impl Computed {
             DType::BF16 => 8e-3,
         };
         let error = relative_error(&self.out, &reference.out);
-        assert!(error <= tolerance, "{what}: relative error of out {error:.2e}, expected at most {tolerance:.0e}");
+        assert!(
+            error <= tolerance,
+            "{what}: relative error of out {error:.2e}, expected at most {tolerance:.0e}"
+        );
         // Scores are sums in f32 whatever the dtype; the hardware's exp2 and log2 are good to 2 units.
         close(&self.lse, &reference.lse, 2e-5, &format!("{what}: lse"));
         close(&self.max_scores, &reference.max_scores, 2e-5, &format!("{what}: max score"));

@@ -1,11 +1,11 @@
 //! What several tests share.
 #![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
 
+#[cfg(feature = "cuda")]
+pub mod eager;
 pub mod golden;
 #[cfg(feature = "cuda")]
 pub mod gpu;
-#[cfg(feature = "cuda")]
-pub mod eager;
 
 /// ‖got − expected‖ / ‖expected‖; the norm of `got` where `expected` is 0. NaN where either has one.
 pub fn relative_error(got: &[f32], expected: &[f32]) -> f64 {

@@ -144,7 +144,9 @@ impl<'a> ModCode<'a> {
     pub(super) fn name(&self, id: NodeId) -> String {
         let letter = &self.kind.name()[..1];
         match *self.expr.node(id) {
-            Node::Load(capture, _) => format!("{letter}{}_{}", id.0, identifier(&self.expr.capture(capture).name)),
+            Node::Load(capture, _) => {
+                format!("{letter}{}_{}", id.0, identifier(&self.expr.capture(capture).name))
+            }
             _ => format!("{letter}{}", id.0),
         }
     }

@@ -13,7 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::code::{Guarding, ModCode};
-use super::{ModKind, exponent, kept_keys, mods, rewrite, simplify};
+use super::{ExponentScale, ModKind, exponent, kept_keys, mods, rewrite, simplify};
 use crate::plan::portable::tests::any_schedule;
 use crate::{Arch, CaptureLayout, FaultSites, KernelSpec, Precision, SlotError, abi};
 
@@ -48,7 +48,8 @@ impl Case {
             ..KernelSpec::new(Arch::OLDEST, any_schedule(), flex_core::attention::DType::F32, 64, 64)
         };
         let is_mask = bound.expr().result_type() == Type::Bool;
-        let expr = if is_mask { simplify(bound.expr()) } else { exponent(bound.expr(), &spec).unwrap() };
+        let expr =
+            if is_mask { simplify(bound.expr()) } else { exponent(bound.expr(), &spec).unwrap().score };
         let mut sites = Vec::new();
         let kind = if is_mask { ModKind::Mask } else { ModKind::Score };
         let scale = (!is_mask).then(|| rewrite::scale_of(&expr));
@@ -56,9 +57,18 @@ impl Case {
         let kept_keys = if is_mask { kept_keys::conditions(&expr) } else { None };
         let has_interval = kept_keys.is_some();
         let (mask, score) = if is_mask { (Some(code), None) } else { (None, Some(code)) };
-        let text = mods::Mods { mask, score, kept_keys, can_fault: !sites.is_empty() }.text();
+        let text = mods::Mods {
+            mask,
+            score,
+            kept_keys,
+            can_fault: !sites.is_empty(),
+            exponent_scale: ExponentScale::Constant(1.0),
+            key_line: None,
+        }
+        .text();
         let declared = Some(&**bound.expr());
-        let layout = if is_mask { CaptureLayout::new(declared, None) } else { CaptureLayout::new(None, declared) };
+        let layout =
+            if is_mask { CaptureLayout::new(declared, None) } else { CaptureLayout::new(None, declared) };
         Self { layout: layout.unwrap(), sites: FaultSites(sites), has_interval, text, bound }
     }
 
@@ -103,7 +113,11 @@ fn compile(dir: &Path, cases: &[Case]) -> libloading::Library {
     let compiler = std::env::var_os("CXX").map_or_else(|| PathBuf::from("c++"), PathBuf::from);
     let output = Command::new(compiler)
         .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-fno-builtin", "-w"])
-        .args(["-fsanitize=undefined", "-fno-sanitize=alignment,null,vptr", "-fsanitize-undefined-trap-on-error"])
+        .args([
+            "-fsanitize=undefined",
+            "-fno-sanitize=alignment,null,vptr",
+            "-fsanitize-undefined-trap-on-error",
+        ])
         .args(["-I", concat!(env!("CARGO_MANIFEST_DIR"), "/../templates"), "-o"])
         .args([&library, &file])
         .output()
@@ -161,7 +175,10 @@ fn check(config: ExprConfig, guarding: Guarding, default_cases: u32, seed: u8) {
             faults += check_case(case, &evaluate, &mut runner, guarding);
         }
     }
-    assert!(guarding != Guarding::Recorded || faults > 100, "only {faults} faults: the test does not see them");
+    assert!(
+        guarding != Guarding::Recorded || faults > 100,
+        "only {faults} faults: the test does not see them"
+    );
 }
 
 /// How many points faulted.
@@ -185,9 +202,19 @@ fn check_case(case: &Case, evaluate: &Evaluate, runner: &mut TestRunner, guardin
                 let expected = ModFault::new(&case.bound, at, Fault { node: NodeId(0), kind: *expected });
                 guarding != Guarding::Recorded || fault.as_ref() == Some(&expected)
             }
-            Outcome::Value(expected) => fault.is_none() && same_value(*expected, answer.bits) && interval_agrees(case, at, *expected, &answer),
+            Outcome::Value(expected) => {
+                fault.is_none()
+                    && same_value(*expected, answer.bits)
+                    && interval_agrees(case, at, *expected, &answer)
+            }
         };
-        assert!(same, "{at:?} score {score:?}: expected {expected:?}, got {:08x} {fault:?}\n{}\n{}", answer.bits, case.bound.expr(), case.text);
+        assert!(
+            same,
+            "{at:?} score {score:?}: expected {expected:?}, got {:08x} {fault:?}\n{}\n{}",
+            answer.bits,
+            case.bound.expr(),
+            case.text
+        );
     }
     faults
 }
@@ -206,7 +233,9 @@ fn same_value(expected: Scalar, bits: u32) -> bool {
 /// Where the kept keys are an interval, it has the key exactly if the mask keeps it.
 fn interval_agrees(case: &Case, at: Point, kept: Scalar, answer: &Answer) -> bool {
     let inside = (0..1 << 20).contains(&at.kv) && (0..1 << 20).contains(&at.q) && at.b >= 0 && at.h >= 0;
-    !case.has_interval || !inside || (answer.kept_first..answer.kept_end).contains(&at.kv) == (kept == Scalar::Bool(true))
+    !case.has_interval
+        || !inside
+        || (answer.kept_first..answer.kept_end).contains(&at.kv) == (kept == Scalar::Bool(true))
 }
 
 #[test]

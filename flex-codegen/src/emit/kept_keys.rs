@@ -81,7 +81,14 @@ impl Finder<'_> {
         }
     }
 
-    fn comparison(&self, op: BinaryOp, a: NodeId, b: NodeId, wanted: bool, found: &mut Vec<Condition>) -> bool {
+    fn comparison(
+        &self,
+        op: BinaryOp,
+        a: NodeId,
+        b: NodeId,
+        wanted: bool,
+        found: &mut Vec<Condition>,
+    ) -> bool {
         use BinaryOp::*;
         let op = if wanted {
             op

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use flex_core::ir::NodeId;
+use flex_core::ir::{NodeId, Scalar};
 
 use super::code::ModCode;
 use super::kept_keys::{Condition, KeySide};
+use super::rewrite::ExponentScale;
 use super::scope::{Scope, field_type, is_worth_keeping};
+use super::text::literal;
 use super::variance::Level;
 
 /// The mods of a kernel.
@@ -16,6 +18,9 @@ pub(super) struct Mods<'a> {
     /// The conditions whose conjunction is the mask, if its kept keys are an interval.
     pub(super) kept_keys: Option<Vec<Condition>>,
     pub(super) can_fault: bool,
+    pub(super) exponent_scale: ExponentScale,
+    /// Slope and offset of a score that is a line in the key.
+    pub(super) key_line: Option<[ModCode<'a>; 2]>,
 }
 
 const SIGNATURE: &str = "const Problem& p, const Captures& c";
@@ -31,6 +36,7 @@ impl Mods<'_> {
             ("kHasMask", self.mask.is_some()),
             ("kKeptKeysAreInterval", self.kept_keys.is_some()),
             ("kHasScore", self.score.is_some()),
+            ("kScoreIsLineInKey", self.key_line.is_some()),
             ("kCanFault", self.can_fault),
         ] {
             writeln!(out, "    static constexpr bool {name} = {value};").expect("writing to a string");
@@ -42,9 +48,42 @@ impl Mods<'_> {
         out += &part_function("Column", "column", "kv", &part(Level::Column));
         out += &self.kept_keys_function();
         out += &element_function("bool", "mask", "", self.mask.as_ref(), "true");
+        out += &self.exponent_scale_function();
         out += &element_function("float", "score", "float qk, ", self.score.as_ref(), "qk");
+        out += &self.key_line_function();
         out += "};\n}  // namespace flex\n";
         out
+    }
+
+    fn exponent_scale_function(&self) -> String {
+        let value = match self.exponent_scale {
+            ExponentScale::Constant(factor) => literal(Scalar::F32(factor)).text,
+            ExponentScale::Launch => {
+                format!("{} * p.scale", literal(Scalar::F32(std::f32::consts::LOG2_E)).text)
+            }
+        };
+        format!(
+            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n        return {value};\n    }}\n"
+        )
+    }
+
+    fn key_line_function(&self) -> String {
+        let Some(parts) = &self.key_line else { return String::new() };
+        let mut out = format!(
+            "\n    static __device__ __forceinline__ float2 key_line({SIGNATURE}, const Row& row, int b, int h, int q) {{\n"
+        );
+        let mut names = Vec::new();
+        for (code, name) in parts.iter().zip(["slope", "offset"]) {
+            let mut scope = Scope::new(code);
+            let root = code.expr.root();
+            scope.compute(&[root]);
+            let value = scope.value(root).text.clone();
+            out += &format!("        float {name};\n        {{\n");
+            out += &scope.into_lines().lines().map(|line| format!("    {line}\n")).collect::<String>();
+            out += &format!("            {name} = {value};\n        }}\n");
+            names.push(name);
+        }
+        out + &format!("        return {{{}}};\n    }}\n", names.join(", "))
     }
 
     fn kept_keys_function(&self) -> String {
@@ -75,10 +114,15 @@ impl Mods<'_> {
             let line = match *condition {
                 Condition::Row { holds, wanted } => {
                     let holds = scope.value(holds).operand();
-                    format!("end = {holds} ? {} ;", if wanted { "end : 0" } else { "0 : end" }).replace(" ;", ";")
+                    format!("end = {holds} ? {} ;", if wanted { "end : 0" } else { "0 : end" })
+                        .replace(" ;", ";")
                 }
-                Condition::AtLeast(bound) => format!("first = larger(first, {});", bound_text(&scope, bound, bound.step)),
-                Condition::AtMost(bound) => format!("end = smaller(end, {});", bound_text(&scope, bound, bound.step + 1)),
+                Condition::AtLeast(bound) => {
+                    format!("first = larger(first, {});", bound_text(&scope, bound, bound.step))
+                }
+                Condition::AtMost(bound) => {
+                    format!("end = smaller(end, {});", bound_text(&scope, bound, bound.step + 1))
+                }
             };
             scope.line(&line);
         }
@@ -93,7 +137,9 @@ fn bound_text(scope: &Scope<'_>, bound: super::kept_keys::Bound, step: i64) -> S
     let mut text = match bound.side {
         KeySide::Plain => format!("(long long)({other})"),
         KeySide::Minus(row) => format!("(long long)({other}) + {}", scope.value(row).operand()),
-        KeySide::From(row) => format!("(long long)({}) - {}", scope.value(row).text, scope.value(bound.other).operand()),
+        KeySide::From(row) => {
+            format!("(long long)({}) - {}", scope.value(row).text, scope.value(bound.other).operand())
+        }
     };
     if step != 0 {
         write!(text, " {} {}", if step < 0 { '-' } else { '+' }, step.abs()).expect("writing to a string");
@@ -109,7 +155,9 @@ fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
     for id in expr.ids().filter(|&id| code.level(id) == Level::Element) {
         expr.node(id).for_each_operand(|operand| wanted[operand.index()] = true);
     }
-    expr.ids().filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id)).collect()
+    expr.ids()
+        .filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id))
+        .collect()
 }
 
 fn provide(scope: &mut Scope<'_>, code: &ModCode<'_>, level: Level, owner: &str) {
@@ -122,7 +170,8 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
     let mut fields = String::new();
     for (code, ids) in part {
         for &id in ids {
-            writeln!(fields, "        {} {};", field_type(code, id), code.name(id)).expect("writing to a string");
+            writeln!(fields, "        {} {};", field_type(code, id), code.name(id))
+                .expect("writing to a string");
             if code.may_fault(id) {
                 writeln!(fields, "        long long {}_fault;", code.name(id)).expect("writing to a string");
             }
@@ -135,7 +184,9 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
 }
 
 fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
-    let mut out = format!("\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n");
+    let mut out = format!(
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n"
+    );
     writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
     for (code, ids) in part {
         let mut scope = Scope::new(code);
@@ -171,4 +222,3 @@ fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>
     out += &scope.into_lines();
     out + "    }\n"
 }
-

@@ -151,7 +151,9 @@ pub(super) fn cast(from: Type, to: Type, x: &Text) -> Text {
 
 /// `condition ? accept : reject`, without a branch.
 pub(super) fn select(ty: Type, condition: &Text, accept: &Text, reject: &Text) -> Text {
-    let infix = |left: String, symbol: &str, right: &Text| Text::compound(format!("{left} {symbol} {}", right.operand()));
+    let infix = |left: String, symbol: &str, right: &Text| {
+        Text::compound(format!("{left} {symbol} {}", right.operand()))
+    };
     match (ty, accept.text.as_str(), reject.text.as_str()) {
         (Type::Bool, _, "false") => infix(condition.operand(), "&", accept),
         (Type::Bool, "true", _) => infix(condition.operand(), "|", reject),

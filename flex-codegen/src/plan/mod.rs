@@ -162,7 +162,8 @@ mod tests {
 
     fn request(arch: Arch, dtype: DType, dims: [usize; 4]) -> Request {
         let [q_len, kv_len, head_dim, value_dim] = dims;
-        let shape = Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
+        let shape =
+            Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
         Request {
             arch,
             smem_limit: arch.smem_limit(),
@@ -182,9 +183,13 @@ mod tests {
                 for head_dim in 1..=256 {
                     for value_dim in [1, 64, head_dim, 256] {
                         for mods in [ModLoad::Light, ModLoad::Heavy] {
-                            let request = Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
+                            let request =
+                                Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
                             let plan = plan(&request).unwrap();
-                            assert!(plan.smem_bytes <= request.smem_limit, "{arch} {dtype} {head_dim}/{value_dim}");
+                            assert!(
+                                plan.smem_bytes <= request.smem_limit,
+                                "{arch} {dtype} {head_dim}/{value_dim}"
+                            );
                             let spec = KernelSpec { vector_access: false, ..request.spec(&plan) };
                             assert_eq!(crate::KernelSource::new(&spec).unwrap().smem_bytes, plan.smem_bytes);
                         }
@@ -203,7 +208,9 @@ mod tests {
         let wide = request(arch, DType::BF16, [100, 100, 64, 257]);
         assert_eq!(plan(&wide), Err(PlanError::HeadDim { head_dim: 64, value_dim: 257, max: 256 }));
         let small = Request { smem_limit: 1000, ..good };
-        assert!(matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000));
+        assert!(
+            matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000)
+        );
     }
 
     #[test]
