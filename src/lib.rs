@@ -82,3 +82,11 @@ pub mod prelude {
     pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
     pub use flex_macros::{mask_mod, mod_fn, score_mod};
 }
+
+// The programs in README.md and docs/mods.md run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../docs/mods.md")]
+struct WritingMods;

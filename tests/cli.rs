@@ -157,13 +157,25 @@ fn bench_refuses_what_it_cannot_measure() {
 }
 
 #[test]
+fn bench_on_a_gpu_measures_or_says_why_not() {
+    let output = flex(&["bench", "--backend", "cuda", "--case", "causal", "--seq-len", "256", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    if output.status.success() {
+        assert_eq!(report["backend"], "cuda");
+        assert!(number(&report, "max_rel_err") < 5e-6, "{report}");
+    } else {
+        assert!(report["error"].as_str().unwrap().starts_with("no usable GPU: "), "{report}");
+    }
+}
+
+#[test]
 fn doctor_says_what_there_is() {
     let report = &json(&["doctor"])[0];
     assert_eq!(report["cpu"]["architecture"], std::env::consts::ARCH);
     assert!(number(&report["cpu"], "threads") >= 1.0);
     assert!(report["would_use"].is_string() && report["cache"].is_object(), "{report}");
     let text = stdout(&["doctor"]);
-    for part in ["CPU", "driver", "NVRTC", "cache"] {
+    for part in ["attention would run on", "CPU", "GPU", "NVRTC", "cache"] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
 }

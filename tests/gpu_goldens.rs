@@ -1,13 +1,13 @@
 //! All goldens on a GPU, in every dtype, by the portable kernel.
 #![cfg(feature = "cuda")]
 
-mod golden_mods;
 mod support;
 
 use flex_attention::prelude::*;
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use support::golden::Golden;
+use support::golden_mods;
 use support::gpu::{Case, gpu};
 use support::relative_error;
 

@@ -91,6 +91,18 @@ impl Compiler {
         Ok(kernel)
     }
 
+    /// The kernels that this compiler has made or found so far, each with what it is: what a program that was run once
+    /// writes into a [`Bundle`] to run without NVRTC later.
+    pub fn kernels(&self) -> Vec<(String, Arc<CompiledKernel>)> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = |slot: &Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let described = |spec| KernelSource::new(spec).map(|source| source.describe).unwrap_or_default();
+        let mut kernels: Vec<_> =
+            memory.iter().filter_map(|(spec, slot)| Some((described(spec), made(slot)?))).collect();
+        kernels.sort_by(|a, b| a.1.key.cmp(&b.1.key));
+        kernels
+    }
+
     fn find_or_compile(&self, spec: &KernelSpec) -> Result<Arc<CompiledKernel>, CodegenError> {
         let source = KernelSource::new(spec)?;
         let key = source.key();

@@ -16,6 +16,7 @@ use super::captures::{self, CaptureCopies};
 use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
+use super::tiling::TiledRuns;
 use super::{CudaDevice, CudaError, compiler};
 use crate::Error;
 
@@ -122,9 +123,12 @@ impl CallCache {
                 call.used.store(kept.clock, Ordering::Relaxed);
                 return Ok(call.clone());
             }
-            kept.sweep();
+            let unused = kept.sweep();
+            drop(kept);
+            // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
+            // compilation.
+            drop(unused);
         }
-        // Outside the lock: a compilation must not hold up other threads.
         let call = Arc::new(self.prepare(device, spec)?);
         let mut kept = self.lock();
         call.used.store(kept.clock, Ordering::Relaxed);
@@ -147,12 +151,13 @@ impl CallCache {
         let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
 
         let (arch, smem_limit) = (device.arch(), device.smem_bytes());
-        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()));
+        let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
+        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards);
         let request = plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, mods, force };
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
+        kernel_spec.guards = guards;
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -222,10 +227,11 @@ impl CallCache {
             // Building it also proves that no kept element faults, which kernels do not look for in masks.
             MaskSource::Mod(mask) => {
                 let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
+                let tiled = TiledRuns::of(&built, tiles)?;
                 return Ok(Some(Arc::new(masks::upload(
                     device,
                     &built,
-                    &built,
+                    &tiled,
                     &spec.shape,
                     element_bytes,
                 )?)));
@@ -242,30 +248,33 @@ impl CallCache {
         if let Some(known) = self.lock().masks.get(&key) {
             return Ok(Some(known));
         }
-        let uploaded = Arc::new(match mask.block_size() == tiles {
-            true => masks::upload(device, mask, mask, &spec.shape, element_bytes)?,
-            false => {
-                let retiled = masks::in_tiles(mask, tiles)?;
-                masks::upload(device, mask, &retiled, &spec.shape, element_bytes)?
-            }
-        });
+        let tiled = TiledRuns::of(mask, tiles)?;
+        let uploaded = Arc::new(masks::upload(device, mask, &tiled, &spec.shape, element_bytes)?);
         self.lock().masks.remember(key, &uploaded);
         Ok(Some(uploaded))
     }
 }
 
+/// What is not kept any more.
+type Unused = (Vec<Arc<PreparedCall>>, Vec<Arc<DeviceBuffer>>);
+
 impl Kept {
-    /// Forgets what belongs to mods and masks that were dropped, and what has not been used for longest.
-    fn sweep(&mut self) {
-        self.calls.retain(|_, call| call.owners.are_alive());
-        if self.calls.len() >= KEPT_CALLS {
-            let mut used: Vec<u64> = self.calls.values().map(|c| c.used.load(Ordering::Relaxed)).collect();
-            used.sort_unstable();
-            let oldest_kept = used[KEPT_CALLS / 4];
-            self.calls.retain(|_, call| call.used.load(Ordering::Relaxed) >= oldest_kept);
-        }
+    /// Takes out what belongs to mods and masks that were dropped, and what has not been used for longest.
+    fn sweep(&mut self) -> Unused {
+        let oldest_kept = match self.calls.len() >= KEPT_CALLS {
+            true => {
+                let mut used: Vec<u64> =
+                    self.calls.values().map(|call| call.used.load(Ordering::Relaxed)).collect();
+                used.sort_unstable();
+                used[KEPT_CALLS / 4]
+            }
+            false => 0,
+        };
+        let is_unused =
+            |call: &PreparedCall| !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept;
+        let calls = self.calls.extract_if(|_, call| is_unused(call)).map(|(_, call)| call).collect();
         self.masks.sweep();
-        self.copies.sweep();
+        (calls, self.copies.sweep())
     }
 }
 

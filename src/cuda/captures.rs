@@ -32,9 +32,10 @@ impl CaptureCopies {
         self.copies.entry(array.id()).or_insert_with(new).memory.clone()
     }
 
-    /// Forgets the copies of arrays that no mod has any more.
-    pub(super) fn sweep(&mut self) {
-        self.copies.retain(|_, copy| copy.original.strong_count() > 0);
+    /// Takes out the copies of arrays that no mod has any more.
+    pub(super) fn sweep(&mut self) -> Vec<Arc<DeviceBuffer>> {
+        let orphans = self.copies.extract_if(|_, copy| copy.original.strong_count() == 0);
+        orphans.map(|(_, copy)| copy.memory).collect()
     }
 }
 

@@ -147,8 +147,11 @@ impl CudaDevice {
         Ok(())
     }
 
-    /// Whether kernels can be had for it: from NVRTC, or from a compiler that was [set](super::set_compiler).
-    pub(crate) fn check_compiler(self) -> Result<(), CudaError> {
+    /// Checks that kernels can be had for it: from NVRTC, or from a compiler that was [set](super::set_compiler).
+    ///
+    /// # Errors
+    /// If NVRTC is missing or does not know the device's architecture.
+    pub fn check_compiler(self) -> Result<(), CudaError> {
         super::compiler::check(self.arch())
     }
 

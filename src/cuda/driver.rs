@@ -3,6 +3,7 @@
 //! The functions are looked up by name here, rather than through a binding, because a binding that loads lazily panics
 //! where the library or one of its functions is missing.
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -95,13 +96,14 @@ macro_rules! driver_functions {
         }
 
         impl Driver {
-            fn from_library(library: Library) -> Result<Self, CudaError> {
+            /// The driver behind a library, or the function that it lacks.
+            fn from_library(library: Library) -> Result<Self, &'static str> {
                 // SAFETY: the symbols have these signatures in every driver that exports them.
                 unsafe {
                     Ok(Self {
                         $($name: *library
                             .get(concat!($symbol, "\0").as_bytes())
-                            .map_err(|_| CudaError::MissingFunction { function: $symbol })?,)*
+                            .map_err(|_| $symbol)?,)*
                         version: 0,
                         _library: library,
                     })
@@ -146,6 +148,7 @@ driver_functions! {
     pool_free = "cuMemFreeAsync"(ptr: DevicePtr, stream: Handle);
     copy_to_device = "cuMemcpyHtoDAsync_v2"(to: DevicePtr, from: *const c_void, bytes: usize, stream: Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2"(to: *mut c_void, from: DevicePtr, bytes: usize, stream: Handle);
+    fill = "cuMemsetD8Async"(ptr: DevicePtr, byte: u8, bytes: usize, stream: Handle);
 
     stream_create = "cuStreamCreate"(stream: *mut Handle, flags: c_uint);
     stream_destroy = "cuStreamDestroy_v2"(stream: Handle);
@@ -164,6 +167,7 @@ driver_functions! {
     module_function = "cuModuleGetFunction"(function: *mut Handle, module: Handle, name: *const c_char);
     function_set_attribute = "cuFuncSetAttribute"(function: Handle, attribute: c_int, value: c_int);
     launch = "cuLaunchKernelEx"(config: *const LaunchConfig, function: Handle, params: *mut *mut c_void, extra: *mut *mut c_void);
+    encode_tensor_map = "cuTensorMapEncodeTiled"(map: *mut c_void, dtype: c_uint, rank: u32, address: *mut c_void, dims: *const u64, byte_strides: *const u64, box_dims: *const u32, element_strides: *const u32, interleave: c_uint, swizzle: c_uint, l2_promotion: c_uint, out_of_bounds_fill: c_uint);
 }
 
 impl Driver {
@@ -182,12 +186,8 @@ impl Driver {
     }
 
     fn load() -> Result<Self, CudaError> {
-        let mut driver = match Self::from_library(open()?) {
-            Err(CudaError::MissingFunction { function }) => {
-                return Err(CudaError::DriverTooOld { found: format!("one without {function}") });
-            }
-            other => other?,
-        };
+        let mut driver = Self::from_library(open()?)
+            .map_err(|function| CudaError::DriverTooOld { found: format!("one without {function}") })?;
         // SAFETY: `cuInit` and `cuDriverGetVersion` may be called at any time; `version` is a valid place to write.
         unsafe {
             match driver.init(0) {
@@ -239,7 +239,10 @@ fn open() -> Result<Library, CudaError> {
         // SAFETY: loading the driver runs its initialisers, which are made for that.
         match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
-            Err(error) if reason.is_empty() => reason = error.to_string(),
+            // The loader's words are in the error's source.
+            Err(error) if reason.is_empty() => {
+                reason = error.source().map_or_else(|| error.to_string(), |words| words.to_string());
+            }
             Err(_) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use flex_codegen::plan::PlanError;
 use flex_codegen::{CodegenError, SlotError};
+use flex_core::mask::BlockSize;
 
 /// Why the GPU could not be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,13 +27,6 @@ pub enum CudaError {
     DriverTooOld {
         /// What it is.
         found: String,
-    },
-    /// A function is missing from the driver.
-    #[doc(hidden)]
-    #[error("the NVIDIA driver has no function {function}: update it")]
-    MissingFunction {
-        /// The function.
-        function: &'static str,
     },
     /// There is no device of that number.
     #[error("there is no GPU {ordinal}, expected 0 to {last}: CUDA_VISIBLE_DEVICES hides devices and renumbers the rest",
@@ -121,6 +115,17 @@ pub enum CudaError {
     TooManyTiles {
         /// The number of tiles.
         items: usize,
+    },
+    /// Tiles that a user gave cannot be cut into those of the kernel.
+    #[error(
+        "the block mask was made of given tiles of {}×{}, which are not whole numbers of the kernel's {}×{}: give tiles of 128×128, \
+         or build the mask from its mod", block.q, block.kv, tiles.q, tiles.kv
+    )]
+    GivenTiles {
+        /// The user's tiles.
+        block: BlockSize,
+        /// The kernel's.
+        tiles: BlockSize,
     },
     /// A call whose mods may fault cannot be checked inside a captured graph.
     #[error(

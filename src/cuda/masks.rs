@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 
 use flex_codegen::abi;
 use flex_core::attention::Shape;
-use flex_core::mask::{BlockMask, BlockSize, MaskError, RunTable, TileKind};
+use flex_core::mask::{BlockMask, RunTable};
 
 use super::memory::DeviceBuffer;
+use super::tiling::TiledRuns;
 use super::{CudaDevice, CudaError};
 
 /// A block mask as kernels read it. One allocation: runs, row offsets, work order.
@@ -56,38 +57,31 @@ impl DeviceMasks {
     }
 }
 
-/// `mask` in tiles of another size.
-pub(super) fn in_tiles(mask: &BlockMask, tiles: BlockSize) -> Result<BlockMask, MaskError> {
-    BlockMask::builder(mask.mask_mod()).block_size(tiles).build(mask.extent())
-}
-
-/// Copies `mask`, which is `original` in the kernel's tiles, to a device.
+/// Copies a mask, as the kernel's tiles see it, to a device; `original` identifies it.
 pub(super) fn upload(
     device: CudaDevice,
     original: &BlockMask,
-    mask: &BlockMask,
+    tiled: &TiledRuns,
     shape: &Shape,
     element_bytes: usize,
 ) -> Result<DeviceMask, CudaError> {
-    let table = mask.table();
     let kv_head_bytes = shape.kv_len * (shape.head_dim + shape.value_dim) * element_bytes;
-    let order = work_order(mask, shape, heads_in_l2(device.l2_bytes(), kv_head_bytes, shape.group()));
+    let order = work_order(tiled, shape, heads_in_l2(device.l2_bytes(), kv_head_bytes, shape.group()));
 
     let mut bytes: Vec<u8> = Vec::new();
-    bytes.extend_from_slice(bytemuck::cast_slice(table.runs()));
+    bytes.extend_from_slice(bytemuck::cast_slice(&tiled.runs));
     let offsets_at = bytes.len() as u64;
-    bytes.extend_from_slice(bytemuck::cast_slice(table.offsets()));
+    bytes.extend_from_slice(bytemuck::cast_slice(&tiled.offsets));
     let order_at = bytes.len() as u64;
     bytes.extend_from_slice(bytemuck::cast_slice(order.as_deref().unwrap_or_default()));
 
     let memory = DeviceBuffer::uploaded(device, &bytes)?;
-    let (batch_rows, head_rows) = mask.row_strides();
     Ok(DeviceMask {
         tables: abi::BlockMask {
             row_offsets: memory.ptr() + offsets_at,
             runs: memory.ptr(),
-            batch_rows: batch_rows as u32,
-            head_rows: head_rows as u32,
+            batch_rows: tiled.batch_rows as u32,
+            head_rows: tiled.head_rows as u32,
         },
         work_order: if order.is_some() { memory.ptr() + order_at } else { 0 },
         _memory: memory,
@@ -103,25 +97,21 @@ fn heads_in_l2(l2_bytes: usize, kv_head_bytes: usize, group: usize) -> usize {
 }
 
 /// The work items in the order in which to start them: head sections one after another, in each the longest lists of
-/// tiles first, so that no long list is left for the end. `None` where all lists are equally long, or there is one item.
-fn work_order(mask: &BlockMask, shape: &Shape, section_heads: usize) -> Option<Vec<u32>> {
-    let q_tiles = mask.q_blocks();
-    let costs: Vec<u64> = (0..mask.table().rows())
-        .map(|row| mask.table().row(row).iter().map(|run| u64::from(run.len()) * tile_cost(run.kind())).sum())
-        .collect();
+/// tiles first, so that no long list is left for the end. `None` where all lists are equally long.
+fn work_order(tiled: &TiledRuns, shape: &Shape, section_heads: usize) -> Option<Vec<u32>> {
+    let costs: Vec<u64> = (0..tiled.rows()).map(|row| tiled.cost(row)).collect();
     if costs.iter().all(|&cost| cost == costs[0]) {
         return None;
     }
-    let (batch_rows, head_rows) = mask.row_strides();
-    let all_heads = shape.batch * shape.heads;
+    let (q_tiles, all_heads) = (tiled.q_tiles, shape.batch * shape.heads);
     let mut order = Vec::with_capacity(all_heads * q_tiles);
     for first in (0..all_heads).step_by(section_heads) {
         let section = order.len();
-        let heads = first..(first + section_heads).min(all_heads);
         // Heads inside, so that equally long lists of neighbouring heads, which may share keys, run side by side.
         for q_tile in 0..q_tiles {
-            for head in heads.clone() {
-                let row = head / shape.heads * batch_rows + head % shape.heads * head_rows + q_tile;
+            for head in first..(first + section_heads).min(all_heads) {
+                let (batch, head_in_batch) = (head / shape.heads, head % shape.heads);
+                let row = batch * tiled.batch_rows + head_in_batch * tiled.head_rows + q_tile;
                 order.push((Reverse(costs[row]), (head * q_tiles + q_tile) as u32));
             }
         }
@@ -130,10 +120,60 @@ fn work_order(mask: &BlockMask, shape: &Shape, section_heads: usize) -> Option<V
     Some(order.into_iter().map(|(_, item)| item).collect())
 }
 
-/// The time of a tile in quarters of that of a full one.
-fn tile_cost(kind: TileKind) -> u64 {
-    match kind {
-        TileKind::Full => 4,
-        TileKind::Partial => 5,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::{causal, sliding_window};
+    use flex_core::mask::{BlockSize, Extent};
+
+    fn shape(batch: usize, heads: usize, len: usize) -> Shape {
+        let qkv = [batch, heads, len, 64];
+        Shape::new(qkv, qkv, qkv).unwrap()
+    }
+
+    fn tiled(mask: crate::MaskMod, shape: &Shape) -> TiledRuns {
+        let mask = BlockMask::builder(&mask).build(shape.extent()).unwrap();
+        TiledRuns::of(&mask, BlockSize { q: 64, kv: 32 }).unwrap()
+    }
+
+    #[test]
+    fn every_item_is_started_once_and_long_lists_first() {
+        let shape = shape(2, 6, 1000);
+        let tiled = tiled(causal::bind().unwrap(), &shape);
+        for section_heads in [1, 4, 12, 100] {
+            let order = work_order(&tiled, &shape, section_heads).unwrap();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert!(sorted.iter().copied().eq(0..12 * 16));
+            for section in order.chunks(section_heads.min(12) * 16) {
+                let costs: Vec<u64> = section.iter().map(|item| tiled.cost(*item as usize % 16)).collect();
+                assert!(costs.is_sorted_by(|a, b| a >= b), "{costs:?}");
+                let heads = section.iter().map(|item| item / 16);
+                assert!(heads.clone().max().unwrap() - heads.min().unwrap() < section_heads as u32);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_lists_keep_the_kernels_own_order() {
+        let shape = shape(1, 2, 128);
+        assert_eq!(work_order(&tiled(crate::MaskMod::all(), &shape), &shape, 2), None);
+        assert!(work_order(&tiled(sliding_window::bind(8).unwrap(), &shape), &shape, 2).is_some());
+    }
+
+    #[test]
+    fn sections_are_whole_groups_of_heads_that_fit_the_cache() {
+        assert_eq!(heads_in_l2(48 << 20, 10 << 20, 4), 12);
+        assert_eq!(heads_in_l2(48 << 20, 1 << 30, 4), 4, "at least one group");
+    }
+
+    #[test]
+    fn retiled_masks_cover_the_extent() {
+        let shape = shape(1, 1, 300);
+        let tiled = tiled(causal::bind().unwrap(), &shape);
+        assert_eq!((tiled.q_tiles, tiled.rows()), (5, 5));
+        assert_eq!(tiled.runs.last().map(|run| run.end()), Some(10));
+        let extent = Extent { batch: 1, heads: 1, q_len: 300, kv_len: 300 };
+        assert_eq!(shape.extent(), extent);
     }
 }

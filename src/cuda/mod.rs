@@ -3,6 +3,7 @@
 //! ```text
 //! attention   checks, streams, launch, faults         tensor, layout   borrowed and own device memory
 //! calls       what stays the same between launches    captures, masks  uploaded once, shared by calls
+//! counters    work counters of launches              tiling           block masks in a kernel's tiles
 //! modules     loaded kernels                          faults           what mods did wrong
 //! device, stream, memory                              on the driver, which is looked for at run time
 //! ```
@@ -21,6 +22,7 @@ mod attention;
 mod calls;
 mod captures;
 mod compiler;
+mod counters;
 mod device;
 mod driver;
 mod error;
@@ -31,7 +33,9 @@ mod memory;
 mod modules;
 mod stream;
 mod tensor;
+mod tiling;
 pub mod timing;
+mod tma;
 
 pub use attention::CudaOptions;
 pub use compiler::{compiler, set_compiler};

@@ -119,6 +119,10 @@ impl CudaStream {
         self.0.device == other.0.device && self.0.id == other.0.id
     }
 
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
     pub(super) fn raw(&self) -> Handle {
         self.0.raw
     }

@@ -1,6 +1,7 @@
 //! Timing of work on a stream, by the device's own clock.
 
 use super::driver::Handle;
+use super::memory::DeviceBuffer;
 use super::{CudaError, CudaStream};
 
 /// A point in the work of a stream.
@@ -51,5 +52,34 @@ impl Drop for CudaEvent {
         let Ok(_context) = device.enter() else { return };
         // SAFETY: nobody else has the event. At the end of the process the driver may be gone, so errors mean nothing.
         let _ = unsafe { device.driver().event_destroy(self.raw) };
+    }
+}
+
+/// Overwrites the L2 cache, so that a measured call reads its inputs from device memory as it does in a program.
+#[derive(Debug)]
+pub struct CacheFlush {
+    stream: CudaStream,
+    memory: DeviceBuffer,
+}
+
+impl CacheFlush {
+    /// Allocates memory of four times the size of the cache, to be written on `stream`.
+    ///
+    /// # Errors
+    /// If there is not enough device memory, or the driver fails.
+    pub fn new(stream: &CudaStream) -> Result<Self, CudaError> {
+        let memory = DeviceBuffer::on_device(stream.device(), 4 * stream.device().l2_bytes())?;
+        Ok(Self { stream: stream.clone(), memory })
+    }
+
+    /// Queues the overwriting.
+    ///
+    /// # Errors
+    /// If the driver fails.
+    pub fn run(&self) -> Result<(), CudaError> {
+        let device = self.stream.device();
+        let _context = device.enter()?;
+        // SAFETY: the memory is live, has that many bytes, and belongs to the current context, as the stream does.
+        unsafe { device.driver().fill(self.memory.ptr(), 0, self.memory.bytes(), self.stream.raw()) }
     }
 }

@@ -1,11 +1,12 @@
 //! The goldens: inputs, mods' captures and what attention gives in float64 (see `tests/goldens/generate.py`).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use flex_attention::prelude::*;
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
+
+use super::golden_mods;
 
 /// One golden case.
 pub struct Golden {
@@ -21,25 +22,14 @@ pub struct Golden {
     pub lse: Vec<f32>,
     /// Where the case has a mask: `[batch or 1, heads or 1, q_len or 1, kv_len]`, row-major.
     pub mask: Option<DenseMask>,
-    pub captures: BTreeMap<String, Captured>,
+    pub mask_mod: Option<MaskMod>,
+    pub score_mod: Option<ScoreMod>,
 }
 
 /// A mask by element, dimensions that do not matter being 1.
 pub struct DenseMask {
     pub shape: [usize; 4],
     pub kept: Vec<bool>,
-}
-
-/// A captured array, or a scalar with an empty shape.
-pub struct Captured {
-    pub shape: Vec<usize>,
-    pub values: Values,
-}
-
-/// The elements of a captured array.
-pub enum Values {
-    F32(Vec<f32>),
-    I32(Vec<i32>),
 }
 
 impl Golden {
@@ -72,15 +62,7 @@ impl Golden {
             Tensor::from_vec(elements, view.shape().try_into().expect("four dimensions")).expect("a tensor")
         };
         let floats = |name: &str| read(file.tensor(name).expect("an output").data(), f32::from_le_bytes);
-        let captures = file.tensors().into_iter().filter_map(|(name, view)| {
-            let name = name.strip_prefix("cap.")?.to_string();
-            let values = match view.dtype() {
-                Dtype::F32 => Values::F32(read(view.data(), f32::from_le_bytes)),
-                Dtype::I32 => Values::I32(read(view.data(), i32::from_le_bytes)),
-                other => panic!("a capture of type {other:?}"),
-            };
-            Some((name, Captured { shape: view.shape().to_vec(), values }))
-        });
+        let (mask_mod, score_mod) = golden_mods::mods(name, &golden_mods::captures(&file));
         let mask = file.tensor("mask").ok().map(|view| DenseMask {
             shape: view.shape().try_into().expect("four dimensions"),
             kept: view.data().iter().map(|&kept| kept != 0).collect(),
@@ -97,7 +79,8 @@ impl Golden {
             out: floats("out"),
             lse: floats("lse"),
             mask,
-            captures: captures.collect(),
+            mask_mod,
+            score_mod,
         }
     }
 

@@ -33,6 +33,19 @@ pub struct Computed {
     pub max_scores: Vec<f32>,
 }
 
+/// The mods: the tensors would fill pages.
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (query, key) = (self.query.shape(), self.key.shape());
+        write!(f, "query {query:?}, key {key:?}, scale {:?}", self.scale)?;
+        let mask = self.mask.as_ref().map(|mask| ("mask", mask.bound()));
+        for (kind, bound) in mask.into_iter().chain(self.score.as_ref().map(|s| ("score", s.bound()))) {
+            write!(f, "\n{kind}: {} with {:?}", bound.expr(), bound.captures())?;
+        }
+        Ok(())
+    }
+}
+
 impl Case {
     /// Fresh normal inputs without mods; `kv` and `q` are `[batch, heads, len, head_dim]`.
     pub fn random(rng: &mut StdRng, dtype: DType, q: [usize; 4], kv: [usize; 4], value_dim: usize) -> Self {

@@ -4,6 +4,8 @@
 #[cfg(feature = "cuda")]
 pub mod eager;
 pub mod golden;
+#[path = "../golden_mods/mod.rs"]
+pub mod golden_mods;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 

@@ -1,6 +1,7 @@
 //! The project's chores: `cargo xtask test`.
 
 mod nvrtc;
+mod pack;
 mod steps;
 
 use std::process::ExitCode;
@@ -19,11 +20,14 @@ struct Cli {
 enum Chore {
     /// Everything that CI checks: formatting, lints, documentation, all tests and doc tests.
     Test,
+    /// The folder target/pack: tests, examples and program with a `run` script, for a GPU machine without Rust.
+    Pack,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test => steps::test(),
+        Chore::Pack => pack::pack(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The wheel: the oldest NVRTC whose cubins every supported driver loads.
-const WHEEL: &str = "nvidia-cuda-nvrtc==13.0.88";
+/// The oldest NVRTC whose cubins every supported driver loads, and the reader of machine code. Installed by one command:
+/// a second one with the same target drops files of the first.
+const WHEELS: [&str; 2] = ["nvidia-cuda-nvrtc==13.0.88", "nvidia-cuda-nvdisasm>=13.2"];
 const LIBRARIES: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
 
 /// Finds NVRTC, or fetches it with pip into `.nvrtc` of the workspace. Says where it is.
@@ -20,7 +21,8 @@ pub(crate) fn ensure(root: &Path) -> Result<String, String> {
         }
     }
     fetch(&folder)?;
-    let found = search(&fetched).ok_or_else(|| format!("{WHEEL} has no library in {}", fetched.display()))?;
+    let found =
+        search(&fetched).ok_or_else(|| format!("{} has no library in {}", WHEELS[0], fetched.display()))?;
     Ok(format!("{} (fetched with pip)", found.display()))
 }
 
@@ -43,7 +45,8 @@ fn installed_folders() -> Vec<PathBuf> {
 }
 
 fn fetch(folder: &Path) -> Result<(), String> {
-    println!("==> pip install {WHEEL}");
+    let wheels = WHEELS.join(" ");
+    println!("==> pip install {wheels}");
     let status = Command::new("python3")
         .args([
             "-m",
@@ -56,8 +59,8 @@ fn fetch(folder: &Path) -> Result<(), String> {
             "--target",
         ])
         .arg(folder)
-        .arg(WHEEL)
+        .args(WHEELS)
         .status()
         .map_err(|e| format!("could not start python3: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("pip could not install {WHEEL} ({status})")) }
+    if status.success() { Ok(()) } else { Err(format!("pip could not install {wheels} ({status})")) }
 }

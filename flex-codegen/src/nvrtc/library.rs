@@ -1,7 +1,7 @@
 //! The loaded library: its functions, checked to be there.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -60,6 +60,7 @@ functions! {
 #[derive(Debug)]
 pub struct Nvrtc {
     pub(super) functions: Functions,
+    path: PathBuf,
     version: (u32, u32),
     archs: Vec<u32>,
     /// Held so that the code stays mapped: the builtins, then NVRTC itself.
@@ -84,7 +85,7 @@ impl Nvrtc {
             if let Some(library) = open(path) {
                 let functions = Functions::of(&library, &path.display().to_string())?;
                 libraries.push(library);
-                let nvrtc = Self::query(functions, libraries)?;
+                let nvrtc = Self::query(functions, libraries, path.clone())?;
                 tracing::debug!(library = %path.display(), version = nvrtc.version(), "NVRTC loaded");
                 return Ok(nvrtc);
             }
@@ -96,8 +97,8 @@ impl Nvrtc {
         Err(NvrtcError::NotFound { tried })
     }
 
-    fn query(functions: Functions, libraries: Vec<Library>) -> Result<Self, NvrtcError> {
-        let mut nvrtc = Self { functions, version: (0, 0), archs: Vec::new(), _libraries: libraries };
+    fn query(functions: Functions, libraries: Vec<Library>, path: PathBuf) -> Result<Self, NvrtcError> {
+        let mut nvrtc = Self { functions, path, version: (0, 0), archs: Vec::new(), _libraries: libraries };
         let (mut major, mut minor, mut count) = (0, 0, 0);
         // SAFETY: the pointers are to locals of the right type.
         let status = unsafe { (functions.version)(&mut major, &mut minor) };
@@ -112,6 +113,11 @@ impl Nvrtc {
         nvrtc.version = (major as u32, minor as u32);
         nvrtc.archs = archs.into_iter().map(|arch| arch as u32).collect();
         Ok(nvrtc)
+    }
+
+    /// Where it was found: a file, or a bare name that the dynamic loader resolved.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The version, as `13.0`: part of every kernel's key.

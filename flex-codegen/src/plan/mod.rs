@@ -4,12 +4,13 @@ pub(crate) mod portable;
 
 pub use portable::{Line, PORTABLE};
 
+use flex_core::analysis::faults::Faults;
 use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::keeps_an_interval;
-use crate::{Arch, KernelSpec, Matmul, Schedule, Template};
+use crate::{Arch, Guards, KernelSpec, Matmul, Schedule, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,13 +42,18 @@ pub enum ModLoad {
     Light,
     /// Values a row, values a column, and the temporaries of an element.
     Heavy,
+    /// Besides, the faults of a score mod that nothing has been proved of.
+    Faulting,
 }
 
 impl ModLoad {
     /// The load of the given mods.
-    pub fn of(mask: Option<&Expr>, score: Option<&Expr>) -> Self {
-        let light = score.is_none() && mask.is_none_or(keeps_an_interval);
-        if light { Self::Light } else { Self::Heavy }
+    pub fn of(mask: Option<&Expr>, score: Option<&Expr>, guards: Guards) -> Self {
+        match score {
+            None if mask.is_none_or(keeps_an_interval) => Self::Light,
+            Some(score) if guards == Guards::Guarded && Faults::of(score).any(score.root()) => Self::Faulting,
+            _ => Self::Heavy,
+        }
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
             for dtype in [DType::F32, DType::F16, DType::BF16] {
                 for head_dim in 1..=256 {
                     for value_dim in [1, 64, head_dim, 256] {
-                        for mods in [ModLoad::Light, ModLoad::Heavy] {
+                        for mods in [ModLoad::Light, ModLoad::Heavy, ModLoad::Faulting] {
                             let request =
                                 Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
                             let plan = plan(&request).unwrap();

@@ -36,18 +36,18 @@ pub(super) struct Workspace {
     pub(super) max: Buffer,
     pub(super) sums: Buffer,
     pub(super) rescale: Buffer,
-    pub(super) keep: Vec<bool>,
+    pub(super) keep: Vec<u32>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
 }
 
 /// The buffers at the sizes that an item needs.
 pub(super) struct Tile<'w> {
-    /// `[strips][head_dim][strip]`, all rows of the item.
+    /// Strips of `strip · units` units, all rows of the item.
     pub(super) query: &'w mut [f32],
-    /// `[panels][head_dim][panel]`.
+    /// `[panels][units][panel]`.
     pub(super) key: &'w mut [f32],
-    /// `[panels][TILE_KEYS][panel]`.
+    /// `[panels][units of TILE_KEYS][panel]`.
     pub(super) value: &'w mut [f32],
     /// `[rows of a block][TILE_KEYS]`.
     pub(super) scores: &'w mut [f32],
@@ -56,34 +56,32 @@ pub(super) struct Tile<'w> {
     pub(super) max: &'w mut [f32],
     pub(super) sums: &'w mut [f32],
     pub(super) rescale: &'w mut [f32],
-    /// `[rows of a block][TILE_KEYS]`.
-    pub(super) keep: &'w mut [bool],
+    /// `[rows of a strip][TILE_KEYS]`.
+    pub(super) keep: &'w mut [u32],
 }
 
 impl Workspace {
-    /// Cuts the buffers for `rows` rows (whole strips) in blocks of `block_rows`.
+    /// Cuts the buffers for `rows` rows (whole strips) of `units` packed units, in blocks of `block_rows`.
     pub(super) fn tile(
         &mut self,
         kernels: &Kernels,
         rows: usize,
         block_rows: usize,
-        head_dim: usize,
+        units: usize,
         value_columns: usize,
     ) -> Tile<'_> {
         debug_assert!(rows.is_multiple_of(kernels.strip) && value_columns.is_multiple_of(kernels.panel));
-        if self.keep.len() < block_rows * TILE_KEYS {
-            self.keep.resize(block_rows * TILE_KEYS, false);
-        }
+        self.keep.resize(kernels.strip * TILE_KEYS, 0);
         Tile {
-            query: self.query.take(rows * head_dim),
-            key: self.key.take(TILE_KEYS * head_dim),
+            query: self.query.take(rows * units),
+            key: self.key.take(TILE_KEYS * units),
             value: self.value.take(TILE_KEYS * value_columns),
             scores: self.scores.take(block_rows * TILE_KEYS),
             out: self.out.take(rows * value_columns),
             max: self.max.take(rows),
             sums: self.sums.take(rows * SUM_LANES),
             rescale: self.rescale.take(block_rows),
-            keep: &mut self.keep[..block_rows * TILE_KEYS],
+            keep: &mut self.keep,
         }
     }
 }

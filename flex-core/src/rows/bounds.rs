@@ -48,7 +48,7 @@ pub(super) fn limits(expr: &Expr, code: &Code) -> Option<Limits> {
 
 fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Vec<Comparison>) -> Option<()> {
     let value = code.values[id.index()];
-    if !matches!(value, Operand::Lanes(_)) {
+    if !value.is_lanes() {
         let (left, right) = (Affine::of_row(value), Affine::of_row(Operand::Const(1)));
         found.push(Comparison { op: BinaryOp::Eq, left, right });
         return Some(());
@@ -73,7 +73,7 @@ fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Vec<Comparison>
 
 fn affine(expr: &Expr, code: &Code, id: NodeId) -> Option<Affine> {
     let value = code.values[id.index()];
-    if !matches!(value, Operand::Lanes(_)) {
+    if !value.is_lanes() {
         return Some(Affine::of_row(value));
     }
     match *expr.node(id) {
@@ -104,7 +104,7 @@ impl Limits {
         let value = |side: Affine| match side.offset {
             Operand::Const(bits) => side.offset_sign * i64::from(bits as i32),
             Operand::Scalar(r) => side.offset_sign * i64::from(scalars[r as usize] as i32),
-            Operand::Lanes(_) => 0,
+            Operand::Column(_) | Operand::Element(_) => 0,
         };
         let (first, end) = (i64::from(kv_start), i64::from(kv_start) + len as i64);
         let (mut low, mut high) = (first, end);

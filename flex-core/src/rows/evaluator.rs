@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::bounds::{self, Limits};
 use super::compile::{self, Code, KEY, SCORE};
 use super::instr::Operand;
-use super::lanes::{self, GROUP, Machine};
+use super::lanes::{self, GROUP, Machine, ROWS, Scores};
 use super::scalar;
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::ir::Type;
-use crate::isa::InstructionSet;
+use crate::isa::{Available, InstructionSet};
 use crate::mods::{BoundExpr, ModFault};
 
 /// A bound expression ready to be evaluated by rows. Made once, shared by threads.
@@ -37,6 +37,7 @@ impl RowProgram {
         let mut code = compile::compile(bound, tell_faults);
         let limits = bounds::limits(bound.expr(), &code);
         code.drop_unused(limits.iter().flat_map(Limits::operands));
+        code.fuse();
         Self { bound: bound.clone(), code, limits }
     }
 
@@ -71,7 +72,7 @@ pub struct RowRegisters {
 #[derive(Debug)]
 pub struct RowEvaluator<'p> {
     program: &'p RowProgram,
-    isa: InstructionSet,
+    isa: Available,
     registers: RowRegisters,
     stride: usize,
     tile: Tile,
@@ -103,12 +104,12 @@ impl<'p> RowEvaluator<'p> {
     ) -> Self {
         let stride = capacity.next_multiple_of(GROUP);
         registers.scalars.clear();
-        registers.scalars.resize(program.code.scalars, 0);
+        registers.scalars.resize(program.code.scalars * ROWS, 0);
         // Whatever is there is overwritten before it is read.
-        registers.lanes.resize(program.code.lanes * stride, 0);
+        registers.lanes.resize(program.code.lanes * ROWS * stride, 0);
         Self {
             program,
-            isa: isa.or_available(),
+            isa: Available::new(isa),
             registers,
             stride,
             tile: Tile::default(),
@@ -129,10 +130,13 @@ impl<'p> RowEvaluator<'p> {
         if self.tile_is_ready && self.tile == tile {
             return;
         }
-        let code = &self.program.code;
         if !(self.tile_is_ready && (self.tile.b, self.tile.h) == (tile.b, tile.h)) {
-            scalar::set_inputs(&mut self.registers.scalars, tile.b, tile.h, 0);
-            scalar::run(&code.head, &mut self.registers.scalars, self.program.bound.captures());
+            let (scalars, stride) = (&mut self.registers.scalars, self.program.code.scalars);
+            scalar::set_inputs(scalars, tile.b, tile.h, 0);
+            scalar::run(&self.program.code.head, &mut scalars[..stride], self.program.bound.captures());
+            for row in 1..ROWS {
+                scalars.copy_within(..stride, row * stride);
+            }
         }
         self.tile = tile;
         self.tile_is_ready = true;
@@ -144,38 +148,65 @@ impl<'p> RowEvaluator<'p> {
             return;
         }
         let width = self.tile.len.next_multiple_of(GROUP);
-        let keys = &mut self.registers.lanes[KEY as usize * self.stride..][..width];
+        let keys = &mut self.registers.lanes[KEY as usize * ROWS * self.stride..][..width];
         for (i, key) in keys.iter_mut().enumerate() {
             *key = self.tile.kv_start.wrapping_add(i as i32) as u32;
         }
-        self.run_lanes(|code| &code.column, 0..width);
+        self.run_lanes(|code| &code.column, 1, 0..width, None);
         self.columns_are_ready = true;
     }
 
-    fn run_lanes(&mut self, list: impl Fn(&'p Code) -> &'p Vec<super::instr::Instr>, range: Range<usize>) {
+    fn run_lanes(
+        &mut self,
+        list: impl Fn(&'p Code) -> &'p Vec<super::instr::Instr>,
+        rows: usize,
+        range: Range<usize>,
+        scores: Option<Scores>,
+    ) {
         let exact = self.program.bound.expr().result_type() == Type::Bool;
         let mut machine = Machine {
             registers: &mut self.registers.lanes,
             stride: self.stride,
             scalars: &self.registers.scalars,
+            scalars_stride: self.program.code.scalars,
             captures: self.program.bound.captures(),
             exact,
+            scores,
         };
-        lanes::run(self.isa, list(&self.program.code), &mut machine, range);
+        lanes::run(self.isa, list(&self.program.code), &mut machine, rows, range);
     }
 
-    fn prepare_row(&mut self, q: usize) {
+    /// Sets the scalar registers of row `row` to query `q`.
+    fn prepare_row(&mut self, row: usize, q: usize) {
         assert!(self.tile_is_ready, "`tile` comes before the rows of the tile");
-        scalar::set_inputs(&mut self.registers.scalars, self.tile.b, self.tile.h, q as i32);
-        scalar::run(&self.program.code.row, &mut self.registers.scalars, self.program.bound.captures());
+        let stride = self.program.code.scalars;
+        let scalars = &mut self.registers.scalars[row * stride..(row + 1) * stride];
+        scalar::set_inputs(scalars, self.tile.b, self.tile.h, q as i32);
+        scalar::run(&self.program.code.row, scalars, self.program.bound.captures());
     }
 
-    fn value(&self, operand: Operand, lane: usize) -> u32 {
-        match operand {
-            Operand::Const(bits) => bits,
-            Operand::Scalar(r) => self.registers.scalars[r as usize],
-            Operand::Lanes(r) => self.registers.lanes[r as usize * self.stride + lane],
+    /// Evaluates at most [`ROWS`] rows from query `first` on.
+    fn run_rows(&mut self, first: usize, rows: usize, lanes: &Range<usize>, scores: Option<Scores>) {
+        self.prepare_columns();
+        for row in 0..rows {
+            self.prepare_row(row, first + row);
         }
+        self.run_lanes(|code| &code.element, rows, around(lanes), scores);
+    }
+
+    /// The values of a lane register, or the one value that an operand has for the whole row.
+    fn values(&self, operand: Operand, row: usize, lanes: &Range<usize>) -> Result<&[u32], u32> {
+        let register = |index: usize| &self.registers.lanes[index * self.stride..][lanes.clone()];
+        match operand {
+            Operand::Const(bits) => Err(bits),
+            Operand::Scalar(r) => Err(self.registers.scalars[row * self.program.code.scalars + r as usize]),
+            Operand::Column(r) => Ok(register(r as usize * ROWS)),
+            Operand::Element(r) => Ok(register(r as usize * ROWS + row)),
+        }
+    }
+
+    fn results(&self, row: usize, lanes: &Range<usize>) -> Result<&[u32], u32> {
+        self.values(self.program.code.result.unwrap_or(Operand::Const(0)), row, lanes)
     }
 
     /// The keys of the tile that the mask keeps for query `q`, as a range of its lanes, where the mask compares kv with
@@ -185,7 +216,7 @@ impl<'p> RowEvaluator<'p> {
     /// If no [`tile`](Self::tile) was chosen.
     pub fn mask_limits(&mut self, q: usize) -> Option<Range<usize>> {
         let limits = self.program.limits.as_ref()?;
-        self.prepare_row(q);
+        self.prepare_row(0, q);
         let Tile { kv_start, len, .. } = self.tile;
         limits.keys(&self.registers.scalars, kv_start, len)
     }
@@ -205,18 +236,46 @@ impl<'p> RowEvaluator<'p> {
             }
             return Ok(());
         }
-        self.prepare_columns();
-        self.prepare_row(q);
-        self.run_lanes(|code| &code.element, around(&lanes));
-        self.check_faults(q, lanes.clone(), None)?;
-        match self.program.code.result {
-            Some(Operand::Lanes(r)) => {
-                let kept = &self.registers.lanes[r as usize * self.stride..][lanes];
-                for (keep, &bits) in keep.iter_mut().zip(kept) {
+        self.run_rows(q, 1, &lanes, None);
+        self.check_faults(q, 0, &lanes, |_| true)?;
+        match self.results(0, &lanes) {
+            Ok(values) => {
+                for (keep, &bits) in keep.iter_mut().zip(values) {
                     *keep = bits != 0;
                 }
             }
-            result => keep.fill(result.is_some_and(|r| self.value(r, 0) != 0)),
+            Err(value) => keep.fill(value != 0),
+        }
+        Ok(())
+    }
+
+    /// Writes to the rows of `keep`, which begin `row_stride` apart, 1 where the mask keeps a query and a key of the
+    /// given lanes of the tile, else 0.
+    ///
+    /// # Errors
+    /// The fault of the first key (in the given lanes) of the first query that has one.
+    ///
+    /// # Panics
+    /// If no [`tile`](Self::tile) was chosen, the lanes are not in it, or `keep` is too short.
+    pub fn mask_rows(
+        &mut self,
+        queries: Range<usize>,
+        lanes: Range<usize>,
+        keep: &mut [u32],
+        row_stride: usize,
+    ) -> Result<(), ModFault> {
+        assert!(lanes.end <= self.tile.len, "the lanes are those of the tile");
+        for first in queries.clone().step_by(ROWS) {
+            let rows = ROWS.min(queries.end - first);
+            self.run_rows(first, rows, &lanes, None);
+            for row in 0..rows {
+                self.check_faults(first + row, row, &lanes, |_| true)?;
+                let keep = &mut keep[(first - queries.start + row) * row_stride..][..lanes.len()];
+                match self.results(row, &lanes) {
+                    Ok(values) => keep.copy_from_slice(values),
+                    Err(value) => keep.fill(value),
+                }
+            }
         }
         Ok(())
     }
@@ -229,85 +288,79 @@ impl<'p> RowEvaluator<'p> {
     /// # Panics
     /// If no [`tile`](Self::tile) was chosen.
     pub fn mask_summary(&mut self, q: usize) -> Result<RowSummary, ModFault> {
-        let len = self.tile.len;
+        let lanes = 0..self.tile.len;
         if let Some(kept) = self.mask_limits(q) {
-            return Ok(RowSummary { keeps_some: !kept.is_empty(), skips_some: kept.len() < len });
+            return Ok(RowSummary { keeps_some: !kept.is_empty(), skips_some: kept.len() < lanes.len() });
         }
-        self.prepare_columns();
-        self.prepare_row(q);
-        self.run_lanes(|code| &code.element, around(&(0..len)));
-        self.check_faults(q, 0..len, None)?;
-        let (any, all) = match self.program.code.result {
-            Some(Operand::Lanes(r)) => {
-                let kept = &self.registers.lanes[r as usize * self.stride..][..len];
-                kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep))
-            }
-            result => {
-                let keep = result.map_or(0, |r| self.value(r, 0));
-                (keep, keep)
-            }
+        self.run_rows(q, 1, &lanes, None);
+        self.check_faults(q, 0, &lanes, |_| true)?;
+        let (any, all) = match self.results(0, &lanes) {
+            Ok(kept) => kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep)),
+            Err(keep) => (keep, keep),
         };
         Ok(RowSummary { keeps_some: any != 0, skips_some: all == 0 })
     }
 
-    /// Replaces `scores` of query `q` and the keys of the given lanes of the tile by `mod(factor · score)`. Only faults
-    /// of keys with `keep` count; `None` keeps all.
+    /// Replaces the scores of some queries and the keys of the given lanes of the tile by `mod(factor · score)`. The rows
+    /// of `scores` begin `row_stride` apart. Only faults of kept elements count: `keep` gets the row and the lane,
+    /// counted from the first ones given.
     ///
     /// # Errors
-    /// The fault of the first kept key (in the given lanes) that has one.
+    /// The fault of the first kept key (in the given lanes) of the first query that has one.
     ///
     /// # Panics
-    /// If no [`tile`](Self::tile) was chosen, the lanes are not in it, or `scores` or `keep` has another length.
-    pub fn score_row(
+    /// If no [`tile`](Self::tile) was chosen, the lanes are not in it, or `scores` is too short.
+    pub fn score_rows(
         &mut self,
-        q: usize,
+        queries: Range<usize>,
         lanes: Range<usize>,
         factor: f32,
         scores: &mut [f32],
-        keep: Option<&[bool]>,
+        row_stride: usize,
+        keep: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ModFault> {
-        assert!(lanes.end <= self.tile.len && scores.len() == lanes.len(), "the lanes are those of the tile");
-        self.prepare_columns();
-        self.prepare_row(q);
-        let inputs = &mut self.registers.lanes[SCORE as usize * self.stride..][lanes.clone()];
-        for (input, score) in inputs.iter_mut().zip(&*scores) {
-            *input = (score * factor).to_bits();
-        }
-        self.run_lanes(|code| &code.element, around(&lanes));
-        self.check_faults(q, lanes.clone(), keep)?;
-        match self.program.code.result {
-            Some(Operand::Lanes(r)) => {
-                let results = &self.registers.lanes[r as usize * self.stride..][lanes];
-                for (score, &bits) in scores.iter_mut().zip(results) {
-                    *score = f32::from_bits(bits);
+        assert!(lanes.end <= self.tile.len, "the lanes are those of the tile");
+        for first in queries.clone().step_by(ROWS) {
+            let rows = ROWS.min(queries.end - first);
+            let start = first - queries.start;
+            let inputs =
+                Scores { scores: &scores[start * row_stride..], row_stride, lanes: lanes.clone(), factor };
+            self.run_rows(first, rows, &lanes, Some(inputs));
+            for row in 0..rows {
+                self.check_faults(first + row, row, &lanes, |lane| keep(start + row, lane))?;
+                let scores = &mut scores[(start + row) * row_stride..][..lanes.len()];
+                match self.results(row, &lanes) {
+                    Ok(values) => scores.copy_from_slice(bytemuck::must_cast_slice(values)),
+                    Err(value) => scores.fill(f32::from_bits(value)),
                 }
             }
-            result => scores.fill(result.map_or(0.0, |r| f32::from_bits(self.value(r, 0)))),
         }
         Ok(())
     }
 
-    fn check_faults(&self, q: usize, lanes: Range<usize>, keep: Option<&[bool]>) -> Result<(), ModFault> {
+    fn check_faults(
+        &self,
+        q: usize,
+        row: usize,
+        lanes: &Range<usize>,
+        keep: impl Fn(usize) -> bool,
+    ) -> Result<(), ModFault> {
         let Some(fault) = self.program.code.fault else { return Ok(()) };
-        let any = match fault {
-            Operand::Lanes(r) => {
-                let faults = &self.registers.lanes[r as usize * self.stride..][lanes.clone()];
-                faults.iter().fold(0, |any, fault| any | fault) != 0
-            }
-            one => self.value(one, 0) != 0,
+        let faults = self.values(fault, row, lanes);
+        let any = match faults {
+            Ok(faults) => faults.iter().fold(0, |any, fault| any | fault) != 0,
+            Err(fault) => fault != 0,
         };
         if !any {
             return Ok(());
         }
-        let first = lanes.start;
+        let scores = &self.registers.lanes[(SCORE as usize * ROWS + row) * self.stride..][lanes.clone()];
         let mut interpreter = Interpreter::<f32>::new(&self.program.bound);
-        for lane in lanes {
-            let counts = keep.is_none_or(|keep| keep[lane - first]);
-            if counts && self.value(fault, lane) != 0 {
-                let score = f32::from_bits(self.value(Operand::Lanes(SCORE), lane));
+        for (i, lane) in lanes.clone().enumerate() {
+            if keep(i) && faults.map_or_else(|fault| fault, |faults| faults[i]) != 0 {
                 let Tile { b, h, kv_start, .. } = self.tile;
                 let at = Point { b, h, q: q as i32, kv: kv_start.wrapping_add(lane as i32) };
-                if let Err(fault) = interpreter.evaluate(at, score) {
+                if let Err(fault) = interpreter.evaluate(at, f32::from_bits(scores[i])) {
                     return Err(ModFault::new(&self.program.bound, at, fault));
                 }
             }

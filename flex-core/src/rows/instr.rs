@@ -7,10 +7,19 @@ use crate::ir::{BinaryOp, CaptureId, Type, UnaryOp};
 pub(super) enum Operand {
     /// Known when the program is made.
     Const(u32),
-    /// One for a row: a scalar register.
+    /// One for each row: a scalar register.
     Scalar(u32),
-    /// One for each key: a lane register.
-    Lanes(u32),
+    /// One for each key, the same for all rows: a lane register, of which only the first row is used.
+    Column(u32),
+    /// One for each row and key: a lane register.
+    Element(u32),
+}
+
+impl Operand {
+    /// Whether there is a value for each key.
+    pub(super) fn is_lanes(self) -> bool {
+        matches!(self, Self::Column(_) | Self::Element(_))
+    }
 }
 
 /// What an instruction computes.
@@ -35,6 +44,10 @@ pub(super) enum Op {
     },
     /// The element of a captured view at offset `a`, which is inside.
     Load(CaptureId),
+    /// The difference of two i32 as an f32.
+    Difference,
+    /// `a · b + c` of f32, each operation rounded.
+    MulAdd,
 }
 
 /// `dst = op(a, b, c)`; what an operation does not take is `Const(0)`.

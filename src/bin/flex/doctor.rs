@@ -1,8 +1,9 @@
 //! `flex doctor`: what this machine has and what would be used.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use flex_attention::prelude::*;
 use serde::Serialize;
 
 use crate::error::ProgramError;
@@ -11,11 +12,13 @@ use crate::output::Output;
 #[derive(Debug, Serialize)]
 struct Doctor {
     version: &'static str,
-    /// What `flex_attention` would compute on.
-    would_use: &'static str,
+    /// Where [`Device::best`] computes.
+    would_use: String,
     cpu: Cpu,
-    driver: Library,
-    nvrtc: Library,
+    gpus: Vec<Gpu>,
+    /// Why there is no GPU to use.
+    gpu_error: Option<String>,
+    nvrtc: Nvrtc,
     cache: Cache,
 }
 
@@ -27,62 +30,110 @@ struct Cpu {
     features: Vec<&'static str>,
 }
 
-/// A library that is looked for at run time.
 #[derive(Debug, Serialize)]
-struct Library {
-    found: Option<PathBuf>,
-    looked_in: Vec<PathBuf>,
+struct Gpu {
+    ordinal: usize,
+    name: String,
+    architecture: String,
+    multiprocessors: u32,
+    memory_bytes: usize,
+}
+
+/// The run-time compiler.
+#[derive(Debug, Default, Serialize)]
+struct Nvrtc {
+    library: Option<PathBuf>,
+    version: Option<String>,
+    /// Why there is none, and where it was looked for.
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Cache {
-    /// `None` where the machine has no home for it.
+    /// `None` where nothing is kept.
     directory: Option<PathBuf>,
     exists: bool,
 }
 
 pub(crate) fn run(output: &mut Output) -> Result<(), ProgramError> {
+    let (gpus, gpu_error) = probe::gpus();
+    let directory = probe::cache_directory();
     output.print(&Doctor {
         version: env!("CARGO_PKG_VERSION"),
-        would_use: "cpu",
+        would_use: Device::best().to_string(),
         cpu: Cpu {
             architecture: std::env::consts::ARCH,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             features: cpu_features(),
         },
-        driver: Library::find(&["libcuda.so.1", "libcuda.so"], &[]),
-        nvrtc: Library::find(
-            &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
-            &[".nvrtc/nvidia/cu13/lib"],
-        ),
-        cache: cache(),
+        gpus,
+        gpu_error,
+        nvrtc: probe::nvrtc(),
+        cache: Cache { exists: directory.as_ref().is_some_and(|directory| directory.is_dir()), directory },
     })
 }
 
-impl Library {
-    /// Looks where the dynamic linker does, in CUDA's own folders, and in `extra`.
-    fn find(names: &[&str], extra: &[&str]) -> Self {
-        let listed = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-        let mut folders: Vec<PathBuf> = extra.iter().map(PathBuf::from).collect();
-        folders.extend(std::env::split_paths(&listed).filter(|folder| folder.is_absolute()));
-        for variable in ["CUDA_HOME", "CUDA_PATH"] {
-            folders.extend(std::env::var_os(variable).map(|home| Path::new(&home).join("lib64")));
+/// What only builds with the CUDA backend can know.
+#[cfg(feature = "cuda")]
+mod probe {
+    use flex_attention::cuda::CudaDevice;
+
+    use super::*;
+
+    pub(super) fn gpus() -> (Vec<Gpu>, Option<String>) {
+        let count = match CudaDevice::count() {
+            Ok(count) => count,
+            Err(error) => return (Vec::new(), Some(error.to_string())),
+        };
+        let (mut gpus, mut first_error) = (Vec::new(), None);
+        for ordinal in 0..count {
+            match CudaDevice::new(ordinal) {
+                Ok(gpu) => gpus.push(Gpu {
+                    ordinal,
+                    name: gpu.name().into(),
+                    architecture: gpu.arch().to_string(),
+                    multiprocessors: gpu.multiprocessors(),
+                    memory_bytes: gpu.total_memory(),
+                }),
+                Err(error) => first_error = first_error.or(Some(error.to_string())),
+            }
         }
-        let triple = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-        folders.extend(["/usr/local/cuda/lib64", &triple, "/usr/lib64", "/usr/lib"].map(PathBuf::from));
-        let found =
-            folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name))).find(|p| p.exists());
-        Self { found, looked_in: folders }
+        (gpus, first_error)
+    }
+
+    pub(super) fn nvrtc() -> Nvrtc {
+        match flex_codegen::nvrtc::Nvrtc::get() {
+            Ok(nvrtc) => Nvrtc {
+                library: Some(nvrtc.path().into()),
+                version: Some(nvrtc.version()),
+                ..Nvrtc::default()
+            },
+            Err(error) => Nvrtc { error: Some(error.to_string()), ..Nvrtc::default() },
+        }
+    }
+
+    pub(super) fn cache_directory() -> Option<PathBuf> {
+        flex_codegen::env::cache_dir()
     }
 }
 
-fn cache() -> Cache {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = set("FLEX_CACHE_DIR")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("flex-attention")))
-        .or_else(|| Some(set("HOME")?.join(".cache/flex-attention")));
-    let exists = directory.as_ref().is_some_and(|directory| directory.is_dir());
-    Cache { directory, exists }
+#[cfg(not(feature = "cuda"))]
+mod probe {
+    use super::*;
+
+    const NO_CUDA: &str = "this build has no CUDA backend (feature `cuda`)";
+
+    pub(super) fn gpus() -> (Vec<Gpu>, Option<String>) {
+        (Vec::new(), Some(NO_CUDA.into()))
+    }
+
+    pub(super) fn nvrtc() -> Nvrtc {
+        Nvrtc { error: Some(NO_CUDA.into()), ..Nvrtc::default() }
+    }
+
+    pub(super) fn cache_directory() -> Option<PathBuf> {
+        None
+    }
 }
 
 macro_rules! detected {
@@ -112,30 +163,29 @@ fn cpu_features() -> Vec<&'static str> {
 
 impl fmt::Display for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "flex {}: attention would run on the {}\n", self.version, self.would_use.to_uppercase())?;
-        writeln!(
-            f,
-            "CPU     {}, {} threads: {}",
-            self.cpu.architecture,
-            self.cpu.threads,
-            self.cpu.features.join(" ")
-        )?;
-        writeln!(f, "driver  {}", self.driver)?;
-        writeln!(f, "NVRTC   {}", self.nvrtc)?;
+        writeln!(f, "flex {}: attention would run on {}\n", self.version, self.would_use)?;
+        let Cpu { architecture, threads, features } = &self.cpu;
+        writeln!(f, "CPU     {architecture}, {threads} threads: {}", features.join(" "))?;
+        for Gpu { ordinal, name, architecture, multiprocessors, memory_bytes } in &self.gpus {
+            let gib = *memory_bytes as f64 / (1u64 << 30) as f64;
+            writeln!(
+                f,
+                "GPU {ordinal}   {name}: {architecture}, {multiprocessors} multiprocessors, {gib:.0} GiB"
+            )?;
+        }
+        if let Some(error) = &self.gpu_error {
+            writeln!(f, "GPU     {error}")?;
+        }
+        match &self.nvrtc {
+            Nvrtc { library: Some(library), version: Some(version), .. } => {
+                writeln!(f, "NVRTC   {version}, {}", library.display())?;
+            }
+            Nvrtc { error, .. } => writeln!(f, "NVRTC   {}", error.as_deref().unwrap_or("not found"))?,
+        }
         match &self.cache.directory {
             Some(directory) if self.cache.exists => write!(f, "cache   {}", directory.display()),
             Some(directory) => write!(f, "cache   {} (made when first needed)", directory.display()),
-            None => write!(f, "cache   none: set FLEX_CACHE_DIR or HOME to keep compiled kernels"),
+            None => write!(f, "cache   none: compiled kernels are not kept"),
         }
-    }
-}
-
-impl fmt::Display for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(found) = &self.found {
-            return write!(f, "{}", found.display());
-        }
-        let looked: Vec<String> = self.looked_in.iter().map(|p| p.display().to_string()).collect();
-        write!(f, "not found; looked in {}", looked.join(", "))
     }
 }

@@ -13,10 +13,27 @@ pub(crate) enum ProgramError {
     Write(std::io::Error),
     #[error("could not write {path}: {source}")]
     WriteFile { path: PathBuf, source: std::io::Error },
-    #[error("no usable GPU: {reason}; run with --backend cpu, and see `flex doctor`")]
+    #[error("no usable GPU: {reason} (`--backend cpu` needs none; `flex doctor` says more)")]
     NoGpu { reason: String },
     #[error("the case {case} needs {needed}, got --{option} {got}")]
     Case { case: &'static str, needed: &'static str, option: &'static str, got: usize },
+    #[cfg(feature = "cuda")]
+    #[error("there is no mod `{got}`; there are dense, {known}, and several joined by `+`")]
+    UnknownMod { got: String, known: String },
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Plan(#[from] flex_codegen::plan::PlanError),
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Codegen(#[from] flex_codegen::CodegenError),
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Bundle(#[from] flex_codegen::bundle::BundleError),
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the machine code could not be read: {reason}; `pip install nvidia-cuda-nvdisasm` or a CUDA toolkit has nvdisasm"
+    )]
+    Disassembler { reason: String },
     #[error("the packed activations are not usable: {0}")]
     Packed(String),
 }

@@ -5,9 +5,12 @@ mod demo;
 mod doctor;
 mod error;
 mod inputs;
+#[cfg(feature = "cuda")]
+mod kernel;
 mod mask;
 mod output;
 mod packed;
+mod picture;
 mod progress;
 mod sampled;
 mod timing;
@@ -40,6 +43,9 @@ enum Command {
     Mask(mask::Args),
     /// Measure attention on the cases that other implementations are measured on.
     Bench(bench::Args),
+    /// Compile the CUDA kernels of mods, to read them or ahead of time. Needs no GPU.
+    #[cfg(feature = "cuda")]
+    Kernel(kernel::Args),
     /// Say what this machine has and what would be used.
     Doctor,
 }
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, &mut output),
         Command::Mask(args) => mask::run(&args, &mut output),
         Command::Bench(args) => bench::run(&args, &mut output),
+        #[cfg(feature = "cuda")]
+        Command::Kernel(args) => kernel::run(&args, &mut output),
         Command::Doctor => doctor::run(&mut output),
     };
     match done {

@@ -1,6 +1,8 @@
 //! `flex bench`: how fast attention is on the cases that other implementations are measured on.
 
 mod case;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::fmt;
 
@@ -47,6 +49,9 @@ pub(crate) struct Args {
     /// Queries and keys a tile of the block mask.
     #[arg(long, default_value_t = 128)]
     block_size: usize,
+    /// The GPU, by its number from 0.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
     /// Threads on the CPU; all cores unless given.
     #[arg(long)]
     threads: Option<usize>,
@@ -126,9 +131,6 @@ impl fmt::Display for Measurements {
 }
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
-    if args.backend == Backend::Cuda {
-        return Err(ProgramError::NoGpu { reason: "this build has no CUDA backend".into() });
-    }
     let cases = match args.case.as_slice() {
         [] => Case::value_variants().iter().copied().filter(|case| case.fits(args.seq_len)).collect(),
         cases => cases.to_vec(),
@@ -152,9 +154,27 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
 /// The inputs that all cases share.
 struct Setup<'a> {
     args: &'a Args,
+    device: Device,
+    /// In host memory, where errors are measured.
     query: Tensor,
     key: Tensor,
     value: Tensor,
+}
+
+impl Backend {
+    /// Where tensors have to be for it.
+    fn device(self, ordinal: usize) -> Result<Device, ProgramError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::cuda(ordinal).map_err(|e| ProgramError::NoGpu { reason: e.to_string() }),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda => {
+                let reason = format!("GPU {ordinal} was asked for, and this build has no feature `cuda`");
+                Err(ProgramError::NoGpu { reason })
+            }
+        }
+    }
 }
 
 impl<'a> Setup<'a> {
@@ -165,6 +185,7 @@ impl<'a> Setup<'a> {
         };
         Ok(Self {
             args,
+            device: args.backend.device(args.device)?,
             query: tensor(1, args.heads)?,
             key: tensor(2, kv_heads)?,
             value: tensor(3, kv_heads)?,
@@ -183,8 +204,10 @@ impl<'a> Setup<'a> {
             None => 0.0,
         };
 
+        let [query, key, value] =
+            [self.query.to(&self.device)?, self.key.to(&self.device)?, self.value.to(&self.device)?];
         let call = || {
-            let mut call = flex_attention(&self.query, &self.key, &self.value);
+            let mut call = flex_attention(&query, &key, &value);
             if let Some(score) = &score {
                 call = call.score_mod(score);
             }
@@ -194,10 +217,14 @@ impl<'a> Setup<'a> {
             if let Some(threads) = self.args.threads {
                 call = call.threads(threads);
             }
-            call.run()
+            call
         };
-        let out = call()?;
-        let ms = median_ms(|| call().map(drop))?;
+        let mut out = call().run()?;
+        let ms = match self.device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => cuda::median_ms(gpu, || call().run_into(&mut out))?,
+            _ => median_ms(|| call().run_into(&mut out))?,
+        };
         let pairs = case.unmasked_pairs(seq_len) as f64 * (batch * heads) as f64;
         let sampled = Sampled {
             query: &self.query,
@@ -209,8 +236,8 @@ impl<'a> Setup<'a> {
         Ok(Measured {
             case: case.name(),
             backend: self.args.backend,
-            shape: format!("B{batch}_H{heads}_{}_S{seq_len}_D{head_dim}", self.key.shape()[1]),
-            dtype: self.query.dtype(),
+            shape: format!("B{batch}_H{heads}_{}_S{seq_len}_D{head_dim}", key.shape()[1]),
+            dtype: query.dtype(),
             ms,
             gflops: pairs * 4.0 * head_dim as f64 / ms / 1e6,
             max_rel_err: sampled.max_rel_err(&out)?,

@@ -1,0 +1,30 @@
+//! Times on a GPU, by its own clock.
+
+use flex_attention::Error;
+use flex_attention::cuda::CudaDevice;
+use flex_attention::cuda::timing::{CacheFlush, CudaEvent};
+
+/// What is spent on the repetitions of one case.
+const BUDGET_MS: f32 = 200.0;
+
+/// The time of one call in milliseconds: the median of repeated calls, the L2 cache overwritten before each, after calls
+/// that are not counted. The call queues its work on the default stream of the GPU.
+pub(super) fn median_ms(gpu: CudaDevice, mut call: impl FnMut() -> Result<(), Error>) -> Result<f64, Error> {
+    let stream = gpu.stream()?;
+    let flush = CacheFlush::new(stream)?;
+    let mut timed = |repetitions: usize| -> Result<Vec<f32>, Error> {
+        let mut events = Vec::with_capacity(repetitions);
+        for _ in 0..repetitions {
+            flush.run()?;
+            let start = CudaEvent::record(stream)?;
+            call()?;
+            events.push((start, CudaEvent::record(stream)?));
+        }
+        Ok(events.iter().map(|(start, end)| end.milliseconds_since(start)).collect::<Result<_, _>>()?)
+    };
+    let warm = timed(5)?;
+    let estimate = warm[1..].iter().copied().fold(f32::INFINITY, f32::min).max(1e-3);
+    let mut times = timed(((BUDGET_MS / estimate) as usize).clamp(10, 1000))?;
+    times.sort_by(f32::total_cmp);
+    Ok(times[times.len() / 2].into())
+}
