@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use flex_codegen::{Matmul, Precision, Template, abi, plan};
+use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{AttentionError, DType, Shape};
 use flex_core::mask::BlockMask;
 use flex_core::mods::{MaskMod, ModFault, ScoreMod};
@@ -170,6 +170,7 @@ impl<'a> Call<'a> {
             dtype: self.query.dtype(),
             vector_access,
             bulk_copies: describable && scale > 0.0,
+            positive_scale: Guards::is_positive(scale),
             precision: self.options.precision,
             matmul: self.options.matmul,
             force: self.options.force,

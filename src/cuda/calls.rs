@@ -32,6 +32,8 @@ pub(super) struct CallSpec<'a> {
     pub(super) vector_access: bool,
     /// The copy engine can address query, key and value, and the scale is above 0.
     pub(super) bulk_copies: bool,
+    /// Other scales take kernels that make fewer assumptions.
+    pub(super) positive_scale: bool,
     pub(super) precision: Option<Precision>,
     pub(super) matmul: Matmul,
     pub(super) force: plan::Force,
@@ -83,6 +85,7 @@ struct CallKey {
     dtype: DType,
     vector_access: bool,
     bulk_copies: bool,
+    positive_scale: bool,
     precision: Option<Precision>,
     matmul: Matmul,
     force: plan::Force,
@@ -151,13 +154,14 @@ impl CallCache {
         let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
 
         let (arch, smem_limit) = (device.arch(), device.smem_bytes());
-        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()));
+        let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
+        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards);
         let request =
             plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, bulk_copies, mods, force };
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = Guards::prove(mask, score, &shape.extent());
+        kernel_spec.guards = guards;
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -290,6 +294,7 @@ impl CallKey {
             dtype: spec.dtype,
             vector_access: spec.vector_access,
             bulk_copies: spec.bulk_copies,
+            positive_scale: spec.positive_scale,
             precision: spec.precision,
             matmul: spec.matmul,
             force: spec.force,

@@ -43,9 +43,10 @@ pub(crate) const fn stages(head_dim: u32, value_dim: u32) -> u32 {
     if head_dim <= 64 && value_dim <= 64 { 4 } else { 2 }
 }
 
-/// Whether the kernel has an instance for these head dims: whole steps of wgmma for both products.
+/// Whether the kernel has an instance for these head dims: whole steps of wgmma for the scores, one of the wrapped
+/// shapes (`hopper/wgmma.cuh`) for the output.
 pub(crate) const fn takes_head_dims(head_dim: usize, value_dim: usize) -> bool {
-    head_dim.is_multiple_of(16) && value_dim.is_multiple_of(32)
+    head_dim.is_multiple_of(16) && head_dim <= 256 && matches!(value_dim, 64 | 96 | 128 | 160 | 192 | 256)
 }
 
 /// The dynamic shared memory of a block, as `ForwardConfig::kSharedBytes` in `hopper/forward/config.cuh`.
@@ -66,9 +67,9 @@ pub(crate) fn check(spec: &KernelSpec) -> Result<(), CodegenError> {
     if !spec.vector_access {
         return error("vector_access", "false".into(), "true: what TMA cannot address takes the portable kernel");
     }
-    if !takes_head_dims(spec.head_dim as usize, spec.value_dim as usize) || spec.head_dim.max(spec.value_dim) > 256 {
+    if !takes_head_dims(spec.head_dim as usize, spec.value_dim as usize) {
         let got = format!("{}/{}", spec.head_dim, spec.value_dim);
-        return error("head dims", got, "multiples of 16 and 32 up to 256: others take the portable kernel");
+        return error("head dims", got, "a multiple of 16 up to 256, and 64, 96, 128, 160, 192 or 256: others take the portable kernel");
     }
     let Schedule { tile_q, tile_kv, warps, .. } = spec.schedule;
     if !matches!(tile_q, 64 | 128 | 192) || warps * 16 != tile_q {

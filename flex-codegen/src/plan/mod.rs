@@ -6,12 +6,13 @@ pub(crate) mod portable;
 pub use hopper::{HOPPER, HopperLine};
 pub use portable::{Line, PORTABLE};
 
+use flex_core::analysis::faults::Faults;
 use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::keeps_an_interval;
-use crate::{Arch, KernelSpec, Matmul, Schedule, Template};
+use crate::{Arch, Guards, KernelSpec, Matmul, Schedule, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,13 +46,18 @@ pub enum ModLoad {
     Light,
     /// Values a row, values a column, and the temporaries of an element.
     Heavy,
+    /// Besides, the faults of a score mod that nothing has been proved of.
+    Faulting,
 }
 
 impl ModLoad {
     /// The load of the given mods.
-    pub fn of(mask: Option<&Expr>, score: Option<&Expr>) -> Self {
-        let light = score.is_none() && mask.is_none_or(keeps_an_interval);
-        if light { Self::Light } else { Self::Heavy }
+    pub fn of(mask: Option<&Expr>, score: Option<&Expr>, guards: Guards) -> Self {
+        match score {
+            None if mask.is_none_or(keeps_an_interval) => Self::Light,
+            Some(score) if guards == Guards::Guarded && Faults::of(score).any(score.root()) => Self::Faulting,
+            _ => Self::Heavy,
+        }
     }
 }
 
@@ -140,7 +146,7 @@ fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static s
         && request.vector_access
         && request.bulk_copies
         && hopper::takes_head_dims(head_dim, value_dim)
-        && q_len >= hopper::MIN_QUERIES;
+        && (q_len >= hopper::MIN_QUERIES || request.force.template == Some(Template::ForwardSm90));
     let fits = move |line: &&HopperLine| {
         serves && head_dim <= line.head_dim as usize && value_dim <= line.value_dim as usize
     };
@@ -188,7 +194,8 @@ mod tests {
 
     fn request(arch: Arch, dtype: DType, dims: [usize; 4]) -> Request {
         let [q_len, kv_len, head_dim, value_dim] = dims;
-        let shape = Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
+        let shape =
+            Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
         Request {
             arch,
             smem_limit: arch.smem_limit(),
@@ -208,10 +215,14 @@ mod tests {
             for dtype in [DType::F32, DType::F16, DType::BF16] {
                 for head_dim in 1..=256 {
                     for value_dim in [1, 64, head_dim, 256] {
-                        for mods in [ModLoad::Light, ModLoad::Heavy] {
-                            let request = Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
+                        for mods in [ModLoad::Light, ModLoad::Heavy, ModLoad::Faulting] {
+                            let request =
+                                Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
                             let plan = plan(&request).unwrap();
-                            assert!(plan.smem_bytes <= request.smem_limit, "{arch} {dtype} {head_dim}/{value_dim}");
+                            assert!(
+                                plan.smem_bytes <= request.smem_limit,
+                                "{arch} {dtype} {head_dim}/{value_dim}"
+                            );
                             let spec = KernelSpec { vector_access: false, ..request.spec(&plan) };
                             assert_eq!(crate::KernelSource::new(&spec).unwrap().smem_bytes, plan.smem_bytes);
                         }
@@ -230,7 +241,9 @@ mod tests {
         let wide = request(arch, DType::BF16, [100, 100, 64, 257]);
         assert_eq!(plan(&wide), Err(PlanError::HeadDim { head_dim: 64, value_dim: 257, max: 256 }));
         let small = Request { smem_limit: 1000, ..good };
-        assert!(matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000));
+        assert!(
+            matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000)
+        );
     }
 
     #[test]

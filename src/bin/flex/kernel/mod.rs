@@ -178,6 +178,7 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let (mask, score) =
                 (mods.mask.as_ref().map(MaskMod::bound), mods.score.as_ref().map(ScoreMod::bound));
             let shape = Shape::new(shape, shape, value)?;
+            let guards = Guards::prove(mask, score, &shape.extent(), true);
             let request = Request {
                 arch,
                 smem_limit: arch.smem_limit(),
@@ -186,12 +187,16 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
                 shape,
                 vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
                 bulk_copies: true,
-                mods: ModLoad::of(mask.map(|mask| &**mask.expr()), score.map(|score| &**score.expr())),
+                mods: ModLoad::of(
+                    mask.map(|mask| &**mask.expr()),
+                    score.map(|score| &**score.expr()),
+                    guards,
+                ),
                 force: Force::default(),
             };
             let chosen = plan(&request)?;
             let spec = KernelSpec {
-                guards: Guards::prove(mask, score, &shape.extent()),
+                guards,
                 mask: mask.map(|mask| Arc::clone(mask.expr())),
                 score: score.map(|score| Arc::clone(score.expr())),
                 ..request.spec(&chosen)
