@@ -49,7 +49,7 @@ struct Executable {
 fn build(root: &Path) -> Result<Vec<Executable>, String> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(program)
-        .args(["build", "--profile", "pack", "--package", "flex-attention"])
+        .args(["build", "--profile", "gpu-pack", "--package", "flex-attention"])
         .args(["--bins", "--tests", "--examples", "--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .stderr(Stdio::inherit())
