@@ -1,7 +1,7 @@
 //! Which vector instructions the CPU backend uses.
 //!
 //! Chosen once a process: the best set that this CPU has, or the one that the environment variable `FLEX_CPU_ISA`
-//! (`avx512`, `avx2` or `portable`) names, as long as the CPU has it.
+//! (`amx`, `avx512bf16`, `avx512`, `avx2` or `portable`) names, as long as the CPU has it.
 
 use std::sync::OnceLock;
 
@@ -14,11 +14,16 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with AVX-512 BF16, whose dot products take bf16 inputs as they are. Twice as fast as f32 on AMD's cores,
+    /// half as fast on Intel's, where it is used only if asked for.
+    Avx512Bf16,
+    /// AVX-512 BF16 and the tile unit (AMX) for bf16 inputs. Linux only.
+    Amx,
 }
 
 impl InstructionSet {
     /// All sets, the best one first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 5] = [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// The name that `FLEX_CPU_ISA` takes.
     pub const fn name(self) -> &'static str {
@@ -26,6 +31,8 @@ impl InstructionSet {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         }
     }
 
@@ -47,14 +54,29 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Amx => Self::Avx512Bf16.is_available() && amx::is_usable(),
+            #[allow(unreachable_patterns, reason = "on x86-64 Linux every set is listed")]
             _ => false,
+        }
+    }
+
+    fn is_worthwhile(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => {
+                let vendor = std::arch::x86_64::__cpuid(0);
+                [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() != b"GenuineIntel"
+            }
+            _ => true,
         }
     }
 
     /// The best set of this CPU.
     pub fn best() -> Self {
-        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Portable)
+        Self::ALL.into_iter().find(|set| set.is_available() && set.is_worthwhile()).unwrap_or(Self::Portable)
     }
 
     /// The set in use: `FLEX_CPU_ISA` where it names a set that this CPU has, else [`best`](Self::best). The variable
@@ -71,12 +93,51 @@ impl InstructionSet {
                     tracing::warn!(
                         wanted,
                         used,
-                        "FLEX_CPU_ISA names no instruction set of this CPU; expected avx512, avx2 or portable"
+                        "FLEX_CPU_ISA names no instruction set of this CPU; expected amx, avx512bf16, avx512, avx2 or portable"
                     );
                     Self::best()
                 }
             }
         })
+    }
+}
+
+/// Whether the tile unit is there and the kernel lets this process use it.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx {
+    use std::arch::asm;
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    use std::sync::OnceLock;
+
+    pub(super) fn is_usable() -> bool {
+        static USABLE: OnceLock<bool> = OnceLock::new();
+        *USABLE.get_or_init(|| {
+            const TILE: u32 = 1 << 24;
+            const BF16: u32 = 1 << 22;
+            let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (TILE | BF16) == TILE | BF16;
+            has && request_permission()
+        })
+    }
+
+    /// Asks the kernel for the tile registers, once for all threads of the process.
+    fn request_permission() -> bool {
+        const ARCH_PRCTL: i64 = 158;
+        const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+        const XTILEDATA: i64 = 18;
+        let mut result = ARCH_PRCTL;
+        // SAFETY: the call touches no memory of ours, and fails without effect where the kernel does not know it.
+        unsafe {
+            asm!(
+                "syscall",
+                inlateout("rax") result,
+                in("rdi") ARCH_REQ_XCOMP_PERM,
+                in("rsi") XTILEDATA,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        result == 0
     }
 }
 

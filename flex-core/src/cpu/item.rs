@@ -35,8 +35,11 @@ pub(super) struct Item {
     /// Query heads of this key/value head.
     pub(super) heads: Range<usize>,
     pub(super) queries: Range<usize>,
+    pub(super) keys: Range<usize>,
     /// In proportion to the work.
     pub(super) cost: u64,
+    /// The first row of the partial results, where the keys of a row are split among items.
+    pub(super) partial: Option<usize>,
 }
 
 impl Job<'_> {
@@ -67,16 +70,17 @@ impl Job<'_> {
         let blocks = item.queries.len().div_ceil(block_rows);
         let rows = item.heads.len() * blocks * block_rows;
         let columns = value_dim.next_multiple_of(self.kernels.panel);
+        let units = self.kernels.packing.units(head_dim);
         let (mask_registers, score_registers) =
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
         let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa, registers);
         let mut pass = Pass {
             job: self,
             block_rows,
-            head_dim,
+            units,
             columns,
             factor: self.factors().1,
-            tile: workspace.tile(self.kernels, rows, block_rows, head_dim, columns),
+            tile: workspace.tile(self.kernels, rows, block_rows, units, columns),
             mask: self.mask.as_ref().map(|program| evaluator(program, mask_registers)),
             score: self.score.as_ref().map(|program| evaluator(program, score_registers)),
         };
@@ -89,14 +93,22 @@ impl Job<'_> {
         if result.is_ok() {
             for i in 0..item.heads.len() * blocks {
                 let (head, queries) = block_of(i);
-                let first = (item.batch * heads + head) * q_len;
-                // SAFETY: the (batch, head, query) triples of different items are different.
-                let mut rows = unsafe { output.rows(first + queries.start..first + queries.end) };
+                let first = match item.partial {
+                    None => (item.batch * heads + head) * q_len + queries.start,
+                    Some(first) => first + (head - item.heads.start) * q_len + queries.start,
+                };
+                // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are
+                // different.
+                let mut rows = unsafe { output.rows(first..first + queries.len()) };
                 for r in 0..queries.len() {
                     let row = i * block_rows + r;
                     let weighted = &pass.tile.out[row * columns..][..columns];
                     let sum = pass.tile.sums[row * SUM_LANES..][..SUM_LANES].iter().sum();
-                    rows.write(r, value_dim, RowResult { weighted, sum, max: pass.tile.max[row] });
+                    let result = RowResult { weighted, sum, max: pass.tile.max[row] };
+                    match item.partial {
+                        None => rows.write(r, value_dim, result),
+                        Some(_) => rows.write_partial(r, value_dim, result),
+                    }
                 }
             }
         }
@@ -111,7 +123,8 @@ impl Job<'_> {
 struct Pass<'w, 'p> {
     job: &'p Job<'p>,
     block_rows: usize,
-    head_dim: usize,
+    /// Packed units of a row of query or key.
+    units: usize,
     /// Columns of an output row in memory.
     columns: usize,
     factor: f32,
@@ -142,8 +155,8 @@ impl Pass<'_, '_> {
         for i in 0..blocks {
             let (head, queries) = block_of(i);
             let head = Head::new(&problem.query, item.batch, head);
-            let to = &mut self.tile.query[i * self.block_rows * self.head_dim..];
-            let to = &mut to[..self.block_rows * self.head_dim];
+            let to = &mut self.tile.query[i * self.block_rows * self.units..];
+            let to = &mut to[..self.block_rows * self.units];
             pack::query(kernels, &head, queries, job.factors().0, to);
         }
         self.tile.out.fill(0.0);
@@ -156,8 +169,8 @@ impl Pass<'_, '_> {
             let heads = item.heads.clone();
             heads.filter_map(|h| job.tiles.next_key(item.batch, h, &item.queries, from)).min()
         };
-        let mut from = 0;
-        while let Some(key) = next(from) {
+        let mut from = item.keys.start;
+        while let Some(key) = next(from).filter(|key| *key < item.keys.end) {
             let keys = tile_of(key, job.shape.kv_len);
             from = keys.end;
             let mut packed = false;
@@ -186,9 +199,9 @@ impl Pass<'_, '_> {
     fn full(&mut self, block: &Block) -> Result<(), ModFault> {
         let kernels = self.job.kernels;
         let len = block.keys.len();
-        let query = &self.tile.query[block.row * self.head_dim..][..self.block_rows * self.head_dim];
+        let query = &self.tile.query[block.row * self.units..][..self.block_rows * self.units];
         let scores = &mut *self.tile.scores;
-        kernels.scores(query, self.tile.key, self.head_dim, 0..len.div_ceil(kernels.panel), scores);
+        kernels.scores(query, self.tile.key, self.units, 0..len.div_ceil(kernels.panel), scores);
         if let Some(score) = &mut self.score {
             score.tile(block.batch, block.head, block.keys.start, len);
             let scale = self.job.problem.effective_scale();
@@ -325,10 +338,10 @@ impl Pass<'_, '_> {
         keep: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ModFault> {
         let kernels = self.job.kernels;
-        let query = &self.tile.query[(block.row + first) * self.head_dim..][..kernels.strip * self.head_dim];
+        let query = &self.tile.query[(block.row + first) * self.units..][..kernels.strip * self.units];
         let scores = &mut self.tile.scores[first * TILE_KEYS..(first + kernels.strip) * TILE_KEYS];
         let panels = kept.start / kernels.panel..kept.end.div_ceil(kernels.panel);
-        kernels.scores(query, self.tile.key, self.head_dim, panels, scores);
+        kernels.scores(query, self.tile.key, self.units, panels, scores);
         let Some(score) = &mut self.score else { return Ok(()) };
         let scale = self.job.problem.effective_scale();
         let keep = |row, lane| keep(row, kept.start + lane);

@@ -14,7 +14,9 @@ mod kernel;
 mod options;
 mod output;
 mod pack;
+mod peak;
 mod schedule;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -28,9 +30,11 @@ use crate::rows::RowProgram;
 use item::Job;
 use kernel::Kernels;
 use output::Output;
+use split::Partials;
 use tiles::Tiles;
 
 pub use options::CpuOptions;
+pub use peak::peak_gflops;
 
 /// Computes out = softmax(where(mask, score_mod(query·keyᵀ·scale), −∞))·value.
 ///
@@ -70,26 +74,33 @@ pub fn attention(
         problem,
         shape,
         isa: isa.set(),
-        kernels: Kernels::new(isa),
+        kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
         // A block mask proves that its mask does not fault.
         mask: problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound())),
         score: problem.score_mod.map(|score| RowProgram::new(score.bound())),
     };
-    let items = schedule::items(&shape, &tiles);
+    let items = schedule::items(&shape, &tiles, job.kernels);
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
+    let splits = schedule::splits(&shape);
+    let mut partials = (splits > 1).then(|| Partials::new(&shape, splits));
+    let partial_output = partials.as_mut().map(Partials::output);
+    let to = partial_output.as_ref().unwrap_or(&output);
     // The fault of the first item in the list.
     let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
     schedule::run(options.threads, items.len(), |i| {
-        if let Err(error) = workspace::with(|workspace| job.run(&items[i], &output, workspace)) {
+        if let Err(error) = workspace::with(|workspace| job.run(&items[i], to, workspace)) {
             let mut first = fault.lock().unwrap_or_else(PoisonError::into_inner);
             if first.as_ref().is_none_or(|(index, _)| i < *index) {
                 *first = Some((i, error));
             }
         }
     });
-    match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((_, error)) => Err(error),
-        None => Ok(()),
+    if let Some((_, error)) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
     }
+    if let Some(partials) = partials {
+        partials.combine(&shape, &output);
+    }
+    Ok(())
 }

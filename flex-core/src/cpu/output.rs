@@ -97,6 +97,18 @@ pub(super) struct RowResult<'a> {
 }
 
 impl OutputRows<'_> {
+    /// Writes row `i` of partial results, which are f32: the sum goes where lse does, nothing is divided.
+    pub(super) fn write_partial(&mut self, i: usize, columns: usize, row: RowResult) {
+        if let ElementsMut::F32(out) = &mut self.out {
+            out[i * columns..(i + 1) * columns].copy_from_slice(&row.weighted[..columns]);
+        }
+        for (to, value) in [(&mut self.lse, row.sum), (&mut self.max_scores, row.max)] {
+            if let Some(to) = to {
+                to[i] = value;
+            }
+        }
+    }
+
     /// Writes row `i` of these rows.
     pub(super) fn write(&mut self, i: usize, columns: usize, row: RowResult) {
         let RowResult { weighted, sum, max } = row;

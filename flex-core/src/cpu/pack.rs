@@ -1,12 +1,12 @@
-//! From tensors of any strides and dtype to the f32 layouts of the kernels.
+//! From tensors of any strides and dtype to the layouts of the kernels.
 
 use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::kernel::{Kernels, TILE_KEYS};
-use crate::attention::{Elements, TensorRef};
+use super::kernel::{Kernels, Packing, TILE_KEYS};
+use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 
 /// One head of a tensor: rows of `len` elements.
 #[derive(Clone, Copy)]
@@ -58,53 +58,131 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Queries as strips `[strips][head_dim][strip]`, times `factor`; rows past the end are zero.
+impl Head<'_> {
+    /// A row of bf16 elements that lie side by side.
+    fn bf16_row(&self, row: usize) -> Option<&[u16]> {
+        let start = self.start + row * self.row_stride;
+        match self.elements {
+            Elements::BF16(data) if self.column_stride == 1 => {
+                Some(bytemuck::must_cast_slice(&data[start..start + self.columns]))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a row's elements become units: f32 as they are, bf16 in pairs, with zeros at the end.
+fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f32] {
+    if kernels.packing == Packing::F32 {
+        return row;
+    }
+    let buffer = &mut buffer[..kernels.packing.units(row.len())];
+    let (pairs, last) = row.as_chunks::<2>();
+    for (unit, [low, high]) in buffer.iter_mut().zip(pairs) {
+        *unit = pair(*low, *high);
+    }
+    buffer[pairs.len()..].fill(0.0);
+    if let [low] = last {
+        buffer[pairs.len()] = pair(*low, 0.0);
+    }
+    buffer
+}
+
+/// Two floats that are bf16, the first one in the lower half.
+#[inline]
+fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(low.to_bits() >> 16 | high.to_bits() & 0xffff_0000)
+}
+
+type RowBuffer = [f32; MAX_HEAD_DIM];
+
+/// Queries as strips, times `factor` (which is 1, 0 or −1 for bf16); rows past the end are zero.
 pub(super) fn query(kernels: &Kernels, head: &Head, rows: Range<usize>, factor: f32, to: &mut [f32]) {
-    let (strip, head_dim) = (kernels.strip, head.columns);
-    let mut buffer = [0.0; crate::attention::MAX_HEAD_DIM];
+    let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
+    let (mut wide, mut scaled, mut packed): (RowBuffer, RowBuffer, RowBuffer) =
+        ([0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM]);
     to.fill(0.0);
     for (i, row) in rows.enumerate() {
-        let packed = &mut to[i / strip * strip * head_dim + i % strip..];
-        for (d, &x) in head.row(row, &mut buffer).iter().enumerate() {
-            packed[d * strip] = x * factor;
+        let scaled = &mut scaled[..head.columns];
+        for (x, y) in scaled.iter_mut().zip(head.row(row, &mut wide)) {
+            *x = y * factor;
+        }
+        let units = units(kernels, scaled, &mut packed);
+        let to = &mut to[i / strip * strip * units_each..];
+        match kernels.packing {
+            Packing::Bf16Tiles => to[i % strip * units_each..][..units_each].copy_from_slice(units),
+            _ => {
+                for (unit, &x) in units.iter().enumerate() {
+                    to[unit * strip + i % strip] = x;
+                }
+            }
         }
     }
 }
 
-/// Keys as panels `[panels][head_dim][panel]`; keys past the end are zero up to a whole panel.
+/// Keys as panels `[panels][units][panel]`; keys past the end are zero up to a whole panel.
 pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [f32]) {
-    let (panel, head_dim) = (kernels.panel, head.columns);
-    let mut buffers = [[0.0; crate::attention::MAX_HEAD_DIM]; 8];
-    let count = rows.len().next_multiple_of(panel);
-    for first in (0..count).step_by(8) {
-        let to = &mut to[first / panel * panel * head_dim + first % panel..];
-        let mut sources: [&[f32]; 8] = [&[]; 8];
-        for (i, (source, buffer)) in sources.iter_mut().zip(&mut buffers).enumerate() {
-            let row = rows.start + first + i;
-            *source = if row < rows.end {
-                head.row(row, buffer)
-            } else {
-                buffer.fill(0.0);
-                &buffer[..head_dim]
+    let (panel, units_each) = (kernels.panel, kernels.packing.units(head.columns));
+    let zeros: RowBuffer = [0.0; MAX_HEAD_DIM];
+    let mut wide = [[0.0; MAX_HEAD_DIM]; 8];
+    let mut packed = [[0.0; MAX_HEAD_DIM]; 8];
+    for first in (0..rows.len().next_multiple_of(panel)).step_by(8) {
+        let mut sources: [&[f32]; 8] = [&zeros[..units_each]; 8];
+        let buffers = wide.iter_mut().zip(&mut packed);
+        let present = rows.start + first..rows.end.min(rows.start + first + 8);
+        for ((source, (wide, packed)), row) in sources.iter_mut().zip(buffers).zip(present) {
+            *source = match head.bf16_row(row) {
+                Some(elements) if kernels.packing != Packing::F32 => {
+                    let packed = &mut packed[..units_each];
+                    packed[elements.len() / 2..].fill(0.0);
+                    let bytes: &mut [u16] = bytemuck::must_cast_slice_mut(packed);
+                    bytes[..elements.len()].copy_from_slice(elements);
+                    packed
+                }
+                _ => units(kernels, head.row(row, wide), packed),
             };
         }
-        let sources = sources.map(|s| &s[..head_dim]);
-        for d in 0..head_dim {
-            let column: [f32; 8] = std::array::from_fn(|i| sources[i][d]);
-            to[d * panel..][..8].copy_from_slice(&column);
-        }
+        kernels.transpose(sources, &mut to[first / panel * panel * units_each + first % panel..]);
     }
 }
 
-/// Values as panels `[panels][TILE_KEYS][panel]`; columns past the end are zero.
+/// Values as panels `[panels][units of TILE_KEYS][panel]`; columns past the end, and keys up to a whole number of units
+/// (of tile registers), are zero.
 pub(super) fn value(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [f32]) {
-    let panel = kernels.panel;
-    let mut buffer = [0.0; crate::attention::MAX_HEAD_DIM];
-    for (i, row) in rows.enumerate() {
-        for (p, columns) in head.row(row, &mut buffer).chunks(panel).enumerate() {
-            let to = &mut to[(p * TILE_KEYS + i) * panel..][..panel];
-            to[..columns.len()].copy_from_slice(columns);
-            to[columns.len()..].fill(0.0);
+    let (panel, units_each) = (kernels.panel, kernels.packing.units(TILE_KEYS));
+    let (mut even, mut odd): (RowBuffer, RowBuffer) = ([0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM]);
+    let zeros: RowBuffer = [0.0; MAX_HEAD_DIM];
+    let depth = if kernels.packing == Packing::F32 { 1 } else { 2 };
+    let whole_pairs = if depth == 2 && head.bf16_row(rows.start).is_some() { rows.len() / 2 } else { 0 };
+    for unit in 0..whole_pairs {
+        let row = rows.start + 2 * unit;
+        let (Some(even), Some(odd)) = (head.bf16_row(row), head.bf16_row(row + 1)) else { break };
+        for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
+            let to = &mut to[(p * units_each + unit) * panel..][..panel];
+            for (x, (&even, &odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
+                *x = f32::from_bits(u32::from(even) | u32::from(odd) << 16);
+            }
+            to[even.len()..].fill(0.0);
+        }
+    }
+    for unit in whole_pairs..kernels.packing.units(rows.len()) {
+        let row = |i: usize, buffer| {
+            let row = rows.start + unit * depth + i;
+            if row < rows.end { head.row(row, buffer) } else { &zeros[..head.columns] }
+        };
+        let even = row(0, &mut even);
+        let odd = if depth == 2 { row(1, &mut odd) } else { even };
+        for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
+            let to = &mut to[(p * units_each + unit) * panel..][..panel];
+            match depth {
+                1 => to[..even.len()].copy_from_slice(even),
+                _ => {
+                    for (x, (even, odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
+                        *x = pair(*even, *odd);
+                    }
+                }
+            }
+            to[even.len()..].fill(0.0);
         }
     }
 }

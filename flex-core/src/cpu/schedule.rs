@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::item::{BLOCK_ROWS, Item};
+use super::kernel::{Kernels, Packing};
 use super::tiles::Tiles;
 use crate::attention::Shape;
 
@@ -13,11 +14,19 @@ use crate::attention::Shape;
 const ITEM_ROWS: usize = 256;
 /// Items are made smaller, down to one block, until there are this many.
 const ENOUGH_ITEMS: usize = 16;
+/// Where one block holds all queries of a key/value head (decoding), its keys are split into parts of this length.
+pub(super) const SPLIT_KEYS: usize = 2048;
+
+/// The number of parts that the keys of every row are split into.
+pub(super) fn splits(shape: &Shape) -> usize {
+    if shape.group() * shape.q_len <= BLOCK_ROWS { shape.kv_len.div_ceil(SPLIT_KEYS) } else { 1 }
+}
 
 /// The items of a problem, the most expensive first. They depend on the problem only, not on the threads.
-pub(super) fn items(shape: &Shape, tiles: &Tiles) -> Vec<Item> {
+pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels) -> Vec<Item> {
     let group = shape.group();
-    let mut rows = ITEM_ROWS;
+    // Packing weighs more where products are faster.
+    let mut rows = if kernels.packing == Packing::Bf16Tiles { 2 * ITEM_ROWS } else { ITEM_ROWS };
     let parts = |rows: usize| {
         let heads = group.min((rows / BLOCK_ROWS).max(1)).min(rows.div_ceil(shape.q_len).max(1));
         let queries = (rows / heads).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
@@ -29,15 +38,26 @@ pub(super) fn items(shape: &Shape, tiles: &Tiles) -> Vec<Item> {
     while rows > BLOCK_ROWS && count(parts(rows)) < ENOUGH_ITEMS {
         rows /= 2;
     }
-    let (heads_each, queries_each) = parts(rows);
-    let mut items = Vec::with_capacity(count((heads_each, queries_each)));
+    let splits = splits(shape);
+    let (heads_each, queries_each) = if splits == 1 { parts(rows) } else { (group, shape.q_len) };
+    let mut items = Vec::with_capacity(count((heads_each, queries_each)) * splits);
     for batch in 0..shape.batch {
         for kv_head in 0..shape.kv_heads {
             for heads in chunks(group, heads_each) {
                 let heads = kv_head * group + heads.start..kv_head * group + heads.end;
                 for queries in chunks(shape.q_len, queries_each) {
                     let cost = heads.clone().map(|h| tiles.cost(batch, h, &queries)).sum();
-                    items.push(Item { batch, kv_head, heads: heads.clone(), queries, cost });
+                    let heads = heads.clone();
+                    if splits == 1 {
+                        let keys = 0..shape.kv_len;
+                        items.push(Item { batch, kv_head, heads, queries, keys, cost, partial: None });
+                        continue;
+                    }
+                    for keys in chunks(shape.kv_len, SPLIT_KEYS) {
+                        let partial = Some(items.len() * heads.len() * queries.len());
+                        let (heads, queries) = (heads.clone(), queries.clone());
+                        items.push(Item { batch, kv_head, heads, queries, keys, cost, partial });
+                    }
                 }
             }
         }

@@ -43,11 +43,11 @@ pub(super) struct Workspace {
 
 /// The buffers at the sizes that an item needs.
 pub(super) struct Tile<'w> {
-    /// `[strips][head_dim][strip]`, all rows of the item.
+    /// Strips of `strip · units` units, all rows of the item.
     pub(super) query: &'w mut [f32],
-    /// `[panels][head_dim][panel]`.
+    /// `[panels][units][panel]`.
     pub(super) key: &'w mut [f32],
-    /// `[panels][TILE_KEYS][panel]`.
+    /// `[panels][units of TILE_KEYS][panel]`.
     pub(super) value: &'w mut [f32],
     /// `[rows of a block][TILE_KEYS]`.
     pub(super) scores: &'w mut [f32],
@@ -61,20 +61,20 @@ pub(super) struct Tile<'w> {
 }
 
 impl Workspace {
-    /// Cuts the buffers for `rows` rows (whole strips) in blocks of `block_rows`.
+    /// Cuts the buffers for `rows` rows (whole strips) of `units` packed units, in blocks of `block_rows`.
     pub(super) fn tile(
         &mut self,
         kernels: &Kernels,
         rows: usize,
         block_rows: usize,
-        head_dim: usize,
+        units: usize,
         value_columns: usize,
     ) -> Tile<'_> {
         debug_assert!(rows.is_multiple_of(kernels.strip) && value_columns.is_multiple_of(kernels.panel));
         self.keep.resize(kernels.strip * TILE_KEYS, 0);
         Tile {
-            query: self.query.take(rows * head_dim),
-            key: self.key.take(TILE_KEYS * head_dim),
+            query: self.query.take(rows * units),
+            key: self.key.take(TILE_KEYS * units),
             value: self.value.take(TILE_KEYS * value_columns),
             scores: self.scores.take(block_rows * TILE_KEYS),
             out: self.out.take(rows * value_columns),

@@ -65,6 +65,53 @@ pub(super) fn compile(bound: &BoundExpr, tell_faults: bool) -> Code {
 }
 
 impl Code {
+    /// Replaces pairs of element instructions by one that does both, where nothing else needs the first one's result.
+    pub(super) fn fuse(&mut self) {
+        let i32_to_f32 = Op::Cast(Type::I32, Type::F32);
+        let subtract = Op::Binary(BinaryOp::Sub, Type::I32);
+        let (multiply, add) = (Op::Binary(BinaryOp::Mul, Type::F32), Op::Binary(BinaryOp::Add, Type::F32));
+        let mut uses = vec![0u32; self.lanes];
+        let operands = self.element.iter().flat_map(|instr| [instr.a, instr.b, instr.c]);
+        for operand in operands.chain([self.result, self.fault].into_iter().flatten()) {
+            if let Operand::Element(r) = operand {
+                uses[r as usize] += 1;
+            }
+        }
+        // The instruction that alone is used by the operand, if it is the given operation.
+        let maker = |element: &[Instr], operand, op| match operand {
+            Operand::Element(r) if uses[r as usize] == 1 => {
+                element.iter().position(|instr| instr.dst == r && instr.op == op)
+            }
+            _ => None,
+        };
+        let mut i = 0;
+        while i < self.element.len() {
+            let instr = self.element[i];
+            let found = match instr.op {
+                op if op == i32_to_f32 => maker(&self.element, instr.a, subtract).map(|at| {
+                    let first = self.element[at];
+                    (at, Instr { op: Op::Difference, a: first.a, b: first.b, ..instr })
+                }),
+                op if op == add => {
+                    let product = maker(&self.element, instr.a, multiply).map(|at| (at, instr.b));
+                    let product = product.or(maker(&self.element, instr.b, multiply).map(|at| (at, instr.a)));
+                    product.map(|(at, other)| {
+                        let first = self.element[at];
+                        (at, Instr { op: Op::MulAdd, a: first.a, b: first.b, c: other, ..instr })
+                    })
+                }
+                _ => None,
+            };
+            match found {
+                Some((at, fused)) => {
+                    self.element[i] = fused;
+                    self.element.remove(at);
+                }
+                None => i += 1,
+            }
+        }
+    }
+
     /// Drops the instructions that the result, the fault and some more values do not need.
     pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
         let (mut scalars, mut lanes) = (vec![false; self.scalars], vec![false; self.lanes]);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::bounds::{self, Limits};
 use super::compile::{self, Code, KEY, SCORE};
 use super::instr::Operand;
-use super::lanes::{self, GROUP, Machine, ROWS};
+use super::lanes::{self, GROUP, Machine, ROWS, Scores};
 use super::scalar;
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::ir::Type;
@@ -37,6 +37,7 @@ impl RowProgram {
         let mut code = compile::compile(bound, tell_faults);
         let limits = bounds::limits(bound.expr(), &code);
         code.drop_unused(limits.iter().flat_map(Limits::operands));
+        code.fuse();
         Self { bound: bound.clone(), code, limits }
     }
 
@@ -151,7 +152,7 @@ impl<'p> RowEvaluator<'p> {
         for (i, key) in keys.iter_mut().enumerate() {
             *key = self.tile.kv_start.wrapping_add(i as i32) as u32;
         }
-        self.run_lanes(|code| &code.column, 1, 0..width);
+        self.run_lanes(|code| &code.column, 1, 0..width, None);
         self.columns_are_ready = true;
     }
 
@@ -160,6 +161,7 @@ impl<'p> RowEvaluator<'p> {
         list: impl Fn(&'p Code) -> &'p Vec<super::instr::Instr>,
         rows: usize,
         range: Range<usize>,
+        scores: Option<Scores>,
     ) {
         let exact = self.program.bound.expr().result_type() == Type::Bool;
         let mut machine = Machine {
@@ -169,6 +171,7 @@ impl<'p> RowEvaluator<'p> {
             scalars_stride: self.program.code.scalars,
             captures: self.program.bound.captures(),
             exact,
+            scores,
         };
         lanes::run(self.isa, list(&self.program.code), &mut machine, rows, range);
     }
@@ -183,12 +186,12 @@ impl<'p> RowEvaluator<'p> {
     }
 
     /// Evaluates at most [`ROWS`] rows from query `first` on.
-    fn run_rows(&mut self, first: usize, rows: usize, lanes: &Range<usize>) {
+    fn run_rows(&mut self, first: usize, rows: usize, lanes: &Range<usize>, scores: Option<Scores>) {
         self.prepare_columns();
         for row in 0..rows {
             self.prepare_row(row, first + row);
         }
-        self.run_lanes(|code| &code.element, rows, around(lanes));
+        self.run_lanes(|code| &code.element, rows, around(lanes), scores);
     }
 
     /// The values of a lane register, or the one value that an operand has for the whole row.
@@ -233,7 +236,7 @@ impl<'p> RowEvaluator<'p> {
             }
             return Ok(());
         }
-        self.run_rows(q, 1, &lanes);
+        self.run_rows(q, 1, &lanes, None);
         self.check_faults(q, 0, &lanes, |_| true)?;
         match self.results(0, &lanes) {
             Ok(values) => {
@@ -264,7 +267,7 @@ impl<'p> RowEvaluator<'p> {
         assert!(lanes.end <= self.tile.len, "the lanes are those of the tile");
         for first in queries.clone().step_by(ROWS) {
             let rows = ROWS.min(queries.end - first);
-            self.run_rows(first, rows, &lanes);
+            self.run_rows(first, rows, &lanes, None);
             for row in 0..rows {
                 self.check_faults(first + row, row, &lanes, |_| true)?;
                 let keep = &mut keep[(first - queries.start + row) * row_stride..][..lanes.len()];
@@ -289,7 +292,7 @@ impl<'p> RowEvaluator<'p> {
         if let Some(kept) = self.mask_limits(q) {
             return Ok(RowSummary { keeps_some: !kept.is_empty(), skips_some: kept.len() < lanes.len() });
         }
-        self.run_rows(q, 1, &lanes);
+        self.run_rows(q, 1, &lanes, None);
         self.check_faults(q, 0, &lanes, |_| true)?;
         let (any, all) = match self.results(0, &lanes) {
             Ok(kept) => kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep)),
@@ -320,15 +323,9 @@ impl<'p> RowEvaluator<'p> {
         for first in queries.clone().step_by(ROWS) {
             let rows = ROWS.min(queries.end - first);
             let start = first - queries.start;
-            for row in 0..rows {
-                let register = (SCORE as usize * ROWS + row) * self.stride;
-                let inputs = &mut self.registers.lanes[register..][lanes.clone()];
-                let scores = &scores[(start + row) * row_stride..][..lanes.len()];
-                for (input, score) in inputs.iter_mut().zip(scores) {
-                    *input = (score * factor).to_bits();
-                }
-            }
-            self.run_rows(first, rows, &lanes);
+            let inputs =
+                Scores { scores: &scores[start * row_stride..], row_stride, lanes: lanes.clone(), factor };
+            self.run_rows(first, rows, &lanes, Some(inputs));
             for row in 0..rows {
                 self.check_faults(first + row, row, &lanes, |lane| keep(start + row, lane))?;
                 let scores = &mut scores[(start + row) * row_stride..][..lanes.len()];

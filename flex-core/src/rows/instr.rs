@@ -44,6 +44,10 @@ pub(super) enum Op {
     },
     /// The element of a captured view at offset `a`, which is inside.
     Load(CaptureId),
+    /// The difference of two i32 as an f32.
+    Difference,
+    /// `a · b + c` of f32, each operation rounded.
+    MulAdd,
 }
 
 /// `dst = op(a, b, c)`; what an operation does not take is `Const(0)`.

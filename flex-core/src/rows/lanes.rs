@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::compile::SCORE;
 use super::instr::{Instr, Op, Operand};
 use super::math::{self, Fma};
 use super::scalar;
@@ -27,11 +28,21 @@ pub(super) struct Machine<'a> {
     pub(super) captures: &'a [Capture],
     /// Whether transcendental functions are those of the interpreter, bit by bit.
     pub(super) exact: bool,
+    /// What the score registers are loaded from.
+    pub(super) scores: Option<Scores<'a>>,
+}
+
+/// Rows of scores, which begin `row_stride` apart and belong to the lanes from `first` on.
+pub(super) struct Scores<'a> {
+    pub(super) scores: &'a [f32],
+    pub(super) row_stride: usize,
+    pub(super) lanes: Range<usize>,
+    pub(super) factor: f32,
 }
 
 /// Runs instructions on some lanes of the first rows; the range starts and ends at multiples of [`GROUP`].
 pub(super) fn run(isa: Available, code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-    if code.is_empty() || range.is_empty() {
+    if code.is_empty() && machine.scores.is_none() || range.is_empty() {
         return;
     }
     match isa.set() {
@@ -41,7 +52,9 @@ pub(super) fn run(isa: Available, code: &[Instr], machine: &mut Machine, rows: u
         InstructionSet::Avx2 => unsafe { x86::run_avx2(code, machine, rows, range) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        InstructionSet::Avx512 => unsafe { x86::run_avx512(code, machine, rows, range) },
+        InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => unsafe {
+            x86::run_avx512(code, machine, rows, range)
+        },
         #[cfg(not(target_arch = "x86_64"))]
         _ => execute::<math::Separate>(code, machine, rows, range),
     }
@@ -71,6 +84,15 @@ enum Source<'a> {
 
 #[inline(always)]
 fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
+    if let Some(Scores { scores, row_stride, lanes, factor }) = &machine.scores {
+        for row in 0..rows {
+            let register = (SCORE as usize * ROWS + row) * machine.stride;
+            let inputs = &mut machine.registers[register..][lanes.clone()];
+            for (input, score) in inputs.iter_mut().zip(&scores[row * row_stride..]) {
+                *input = (score * factor).to_bits();
+            }
+        }
+    }
     for instr in code {
         // Operands have smaller numbers than the result.
         let (before, rest) = machine.registers.split_at_mut(instr.dst as usize * ROWS * machine.stride);
@@ -95,6 +117,8 @@ fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Ra
                 zip(&mut rows, |offset, index| offset.wrapping_mul(len).wrapping_add(index.min(len - 1)))
             }
             Op::Load(capture) => load(&mut rows, capture, machine.captures),
+            Op::Difference => zip(&mut rows, |a, b| (a.wrapping_sub(b) as i32 as f32).to_bits()),
+            Op::MulAdd => rows.each(|dst, [a, b, c]| mul_add(dst, a, b, c)),
         }
     }
 }
@@ -198,6 +222,27 @@ fn select(dst: &mut [u32], condition: Source, accept: Source, reject: Source) {
             let sources = accept.iter().zip(reject);
             for (d, (&c, (&a, &r))) in dst.iter_mut().zip(condition.iter().zip(sources)) {
                 *d = if c != 0 { a } else { r };
+            }
+        }
+    }
+}
+
+/// `a · b + c`, each rounded: the bits of the two operations it stands for.
+#[inline(always)]
+fn mul_add(dst: &mut [u32], a: Source, b: Source, c: Source) {
+    let f = f32::from_bits;
+    match (a, b, c) {
+        (Source::Splat(a), Source::Lanes(b), Source::Lanes(c))
+        | (Source::Lanes(b), Source::Splat(a), Source::Lanes(c)) => {
+            for (d, (&b, &c)) in dst.iter_mut().zip(b.iter().zip(c)) {
+                *d = (f(a) * f(b) + f(c)).to_bits();
+            }
+        }
+        (a, b, Source::Splat(c)) => zip_row(dst, a, b, |a, b| (f(a) * f(b) + f(c)).to_bits()),
+        (Source::Splat(a), Source::Splat(b), c) => map_row(dst, c, |c| (f(a) * f(b) + f(c)).to_bits()),
+        (Source::Lanes(a), Source::Lanes(b), Source::Lanes(c)) => {
+            for (d, (&a, (&b, &c))) in dst.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
+                *d = (f(a) * f(b) + f(c)).to_bits();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The kernels, once for all instruction sets.
 
 use super::simd::Simd;
-use super::{Product, Softmax, TILE_KEYS};
+use super::{Packing, Product, Softmax, TILE_KEYS};
 
 /// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `ROW` apart and steps `STEP` apart; `b`
 /// has `NV` vectors a step.
@@ -34,58 +34,68 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
     }
 }
 
-/// `out[strip][r][panel] = Σₖ left[strip][k][r] · right[panel][k]`.
-///
-/// # Safety
-/// The CPU has the features of `S`; the pointers are good for what `Product` describes.
-#[inline(always)]
-pub(super) unsafe fn scores<S: Simd, const MR: usize, const NV: usize>(task: &Product) {
-    let nr = NV * S::LANES;
-    // A panel of keys stays in the nearest cache while all strips of queries pass.
-    for panel in task.panels.clone() {
-        for strip in 0..task.strips {
-            // SAFETY: as promised by the caller.
-            unsafe {
-                let mut acc = [[S::splat(0.0); NV]; MR];
-                let left = task.left.add(strip * task.left_strip);
-                let right = task.right.add(panel * task.right_panel);
-                accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, task.steps);
-                let out = task.out.add(strip * task.out_strip + panel * nr);
-                for (r, row) in acc.iter().enumerate() {
-                    for (v, sum) in row.iter().enumerate() {
-                        S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+/// The two products of attention, of strips of `MR` rows and panels of `NV` vectors.
+pub(super) trait Products<const MR: usize, const NV: usize> {
+    /// `out[strip][r][panel] = Σₖ left[strip][k][r] · right[panel][k]`.
+    ///
+    /// # Safety
+    /// The CPU has the features; the pointers are good for what `Product` describes.
+    unsafe fn scores(task: &Product);
+
+    /// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
+    ///
+    /// # Safety
+    /// As [`scores`](Self::scores).
+    unsafe fn values(task: &Product);
+}
+
+impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
+    #[inline(always)]
+    unsafe fn scores(task: &Product) {
+        let nr = NV * S::LANES;
+        // A panel of keys stays in the nearest cache while all strips of queries pass.
+        for panel in task.panels.clone() {
+            for strip in 0..task.strips {
+                // SAFETY: as promised by the caller.
+                unsafe {
+                    let mut acc = [[S::splat(0.0); NV]; MR];
+                    let left = task.left.add(strip * task.left_strip);
+                    let right = task.right.add(panel * task.right_panel);
+                    accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, task.steps.len());
+                    let out = task.out.add(strip * task.out_strip + panel * nr);
+                    for (r, row) in acc.iter().enumerate() {
+                        for (v, sum) in row.iter().enumerate() {
+                            S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+                        }
                     }
                 }
             }
         }
     }
-}
 
-/// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
-///
-/// # Safety
-/// As [`scores`].
-#[inline(always)]
-pub(super) unsafe fn values<S: Simd, const MR: usize, const NV: usize>(task: &Product) {
-    let nr = NV * S::LANES;
-    for panel in task.panels.clone() {
-        for strip in 0..task.strips {
-            // SAFETY: as promised by the caller.
-            unsafe {
-                let out = task.out.add(strip * task.out_strip + panel * nr);
-                let mut acc = [[S::splat(0.0); NV]; MR];
-                for (r, row) in acc.iter_mut().enumerate() {
-                    let factor = S::splat(*task.factor.add(strip * MR + r));
-                    for (v, sum) in row.iter_mut().enumerate() {
-                        *sum = S::mul(factor, S::load(out.add(r * task.out_row + v * S::LANES)));
+    #[inline(always)]
+    unsafe fn values(task: &Product) {
+        let nr = NV * S::LANES;
+        let units = task.steps.start / S::DEPTH..task.steps.end.div_ceil(S::DEPTH);
+        for panel in task.panels.clone() {
+            for strip in 0..task.strips {
+                // SAFETY: as promised by the caller.
+                unsafe {
+                    let out = task.out.add(strip * task.out_strip + panel * nr);
+                    let mut acc = [[S::splat(0.0); NV]; MR];
+                    for (r, row) in acc.iter_mut().enumerate() {
+                        let factor = S::splat(*task.factor.add(strip * MR + r));
+                        for (v, sum) in row.iter_mut().enumerate() {
+                            *sum = S::mul(factor, S::load(out.add(r * task.out_row + v * S::LANES)));
+                        }
                     }
-                }
-                let left = task.left.add(strip * task.left_strip);
-                let right = task.right.add(panel * task.right_panel);
-                accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, task.steps);
-                for (r, row) in acc.iter().enumerate() {
-                    for (v, sum) in row.iter().enumerate() {
-                        S::store(out.add(r * task.out_row + v * S::LANES), *sum);
+                    let left = task.left.add(strip * task.left_strip + units.start);
+                    let right = task.right.add(panel * task.right_panel + units.start * nr);
+                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, units.len());
+                    for (r, row) in acc.iter().enumerate() {
+                        for (v, sum) in row.iter().enumerate() {
+                            S::store(out.add(r * task.out_row + v * S::LANES), *sum);
+                        }
                     }
                 }
             }
@@ -98,8 +108,12 @@ pub(super) unsafe fn values<S: Simd, const MR: usize, const NV: usize>(task: &Pr
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd>(task: &Softmax) {
-    let vectors = task.keys.start / S::LANES..task.keys.end.div_ceil(S::LANES);
+pub(super) unsafe fn softmax<S: Simd, const PACKING: u8>(task: &Softmax) {
+    // bf16 weights are made of two vectors each, so that whole units of keys are written.
+    let pairs = PACKING != Packing::F32 as u8;
+    let width = if pairs { 2 * S::LANES } else { S::LANES };
+    let groups = task.keys.start / width..task.keys.end.div_ceil(width);
+    let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
     for r in 0..task.rows {
         // SAFETY: as promised by the caller.
         unsafe {
@@ -117,11 +131,22 @@ pub(super) unsafe fn softmax<S: Simd>(task: &Softmax) {
             let (factor, shift) = (S::splat(task.factor), S::splat(-reference));
             let sums = task.sums.add(r * super::SUM_LANES);
             let mut sum = S::mul(rescale, S::load(sums));
-            for v in vectors.clone() {
-                let at = row.add(v * S::LANES);
-                let weight = S::exp2(S::fma(S::load(at), factor, shift));
-                S::store(at, weight);
-                sum = S::add(sum, weight);
+            if pairs {
+                // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
+                for group in groups.clone() {
+                    let at = row.add(group * width);
+                    let low = S::exp2(S::fma(S::load(at), factor, shift));
+                    let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                    S::store_bf16(row.add(group * S::LANES), low, high);
+                    sum = S::add(sum, S::add(low, high));
+                }
+            } else {
+                for v in vectors.clone() {
+                    let at = row.add(v * S::LANES);
+                    let weight = S::exp2(S::fma(S::load(at), factor, shift));
+                    S::store(at, weight);
+                    sum = S::add(sum, weight);
+                }
             }
             S::store(sums, sum);
             let mut lane = [0.0f32; 16];

@@ -2,6 +2,8 @@
 //! once. The only unsafe code of the backend beside the shared output; what others call are the safe methods of
 //! [`Kernels`], which check every length.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod generic;
 mod simd;
 #[cfg(test)]
@@ -9,6 +11,7 @@ mod tests;
 
 use std::ops::Range;
 
+use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
 use simd::Simd;
 
@@ -33,7 +36,8 @@ struct Product {
     factor: *const f32,
     strips: usize,
     panels: Range<usize>,
-    steps: usize,
+    /// The steps along the dimension that is summed over: of queries and keys in units, of weights in keys.
+    steps: Range<usize>,
 }
 
 /// What the softmax function works on.
@@ -47,6 +51,28 @@ struct Softmax {
     rescale: *mut f32,
 }
 
+/// The 32-bit units that packed operands are made of. `units(d)` of them hold a row of `d` elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// An f32. Query strips are `[units][strip]`.
+    F32,
+    /// Two bf16, neighbours along the dimension that is summed over. Query strips are `[units][strip]`.
+    Bf16Pairs,
+    /// The same, but query strips are rows, `[strip][units]`, and units come in sixteens: whole tile registers.
+    Bf16Tiles,
+}
+
+impl Packing {
+    /// The units of `len` elements along the dimension that is summed over.
+    pub(super) fn units(self, len: usize) -> usize {
+        match self {
+            Self::F32 => len,
+            Self::Bf16Pairs => len.div_ceil(2),
+            Self::Bf16Tiles => len.next_multiple_of(32) / 2,
+        }
+    }
+}
+
 /// The kernels of one instruction set.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
@@ -54,11 +80,14 @@ pub(super) struct Kernels {
     pub(super) strip: usize,
     /// Columns of a panel: keys of a product of query and key, value columns of a product of weights and value.
     pub(super) panel: usize,
-    /// Floats of a vector.
+    /// Scores beyond the kept keys are −∞ up to a multiple of this many lanes.
     pub(super) lanes: usize,
+    /// How operands are packed.
+    pub(super) packing: Packing,
     scores: unsafe fn(&Product),
     values: unsafe fn(&Product),
     softmax: unsafe fn(&Softmax),
+    transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
     exp2: unsafe fn(&mut [f32]),
 }
@@ -74,14 +103,18 @@ pub(super) struct SoftmaxRows<'a> {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set.
-    pub(super) fn new(isa: Available) -> &'static Self {
-        match isa.set() {
-            InstructionSet::Portable => &PORTABLE,
+    /// The kernels of an instruction set for inputs of a dtype.
+    pub(super) fn new(isa: Available, dtype: DType) -> &'static Self {
+        match (isa.set(), dtype) {
+            (InstructionSet::Portable, _) => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => &x86::AVX2,
+            (InstructionSet::Avx2, _) => &x86::AVX2,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            (InstructionSet::Amx, DType::BF16) => &x86::AMX,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => &x86::AVX512,
+            (InstructionSet::Avx512Bf16, DType::BF16) => &x86::AVX512_BF16,
+            #[cfg(target_arch = "x86_64")]
+            (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, _) => &x86::AVX512,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &PORTABLE,
         }
@@ -89,32 +122,32 @@ impl Kernels {
 
     /// `scores[r, key] = Σ query[r, d] · key[key, d]` for whole strips of rows and the given panels of keys.
     ///
-    /// `query` has strips `[strips][head_dim][strip]`, `key` panels `[panels][head_dim][panel]`, `scores` rows of
+    /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
     /// [`TILE_KEYS`].
     pub(super) fn scores(
         &self,
         query: &[f32],
         key: &[f32],
-        head_dim: usize,
+        units: usize,
         panels: Range<usize>,
         scores: &mut [f32],
     ) {
         let strips = scores.len() / (self.strip * TILE_KEYS);
-        assert!(query.len() >= strips * head_dim * self.strip, "query strips are complete");
-        assert!(key.len() >= panels.end * head_dim * self.panel, "key panels are complete");
+        assert!(query.len() >= strips * units * self.strip, "query strips are complete");
+        assert!(key.len() >= panels.end * units * self.panel, "key panels are complete");
         assert!(panels.end * self.panel <= TILE_KEYS, "panels lie in the tile");
         let task = Product {
             left: query.as_ptr(),
-            left_strip: head_dim * self.strip,
+            left_strip: units * self.strip,
             right: key.as_ptr(),
-            right_panel: head_dim * self.panel,
+            right_panel: units * self.panel,
             out: scores.as_mut_ptr(),
             out_strip: self.strip * TILE_KEYS,
             out_row: TILE_KEYS,
             factor: std::ptr::null(),
             strips,
             panels,
-            steps: head_dim,
+            steps: 0..units,
         };
         // SAFETY: the lengths are checked above, and `Kernels::new` gives only what the CPU can execute.
         unsafe { (self.scores)(&task) }
@@ -122,7 +155,7 @@ impl Kernels {
 
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, key] · value[key, c]` over the given keys of the tile.
     ///
-    /// `weights` has rows of [`TILE_KEYS`], `value` panels `[panels][TILE_KEYS][panel]`, `out` rows of `out_row` columns,
+    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][units(TILE_KEYS)][panel]`, `out` rows of `out_row` columns,
     /// a multiple of the panel.
     pub(super) fn values(
         &self,
@@ -136,27 +169,28 @@ impl Kernels {
         let strips = weights.len() / (self.strip * TILE_KEYS);
         let panels = out_row / self.panel;
         assert!(keys.start <= keys.end && keys.end <= TILE_KEYS, "the keys are those of the tile");
-        assert!(value.len() >= panels * TILE_KEYS * self.panel, "value panels are complete");
+        let units = self.packing.units(TILE_KEYS);
+        assert!(value.len() >= panels * units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
         let task = Product {
-            left: weights[keys.start..].as_ptr(),
+            left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
-            right: value[keys.start * self.panel..].as_ptr(),
-            right_panel: TILE_KEYS * self.panel,
+            right: value.as_ptr(),
+            right_panel: units * self.panel,
             out: out.as_mut_ptr(),
             out_strip: self.strip * out_row,
             out_row,
             factor: rescale.as_ptr(),
             strips,
             panels: 0..panels,
-            steps: keys.len(),
+            steps: keys,
         };
         // SAFETY: as above; the last row and panel end before the slices do.
         unsafe { (self.values)(&task) }
     }
 
-    /// Turns scores into weights `2^(factor · score − max)`, keeping maximum and sums of each row. Keys outside the
+    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each row. Keys outside the
     /// range are not read, but for those that share a vector with its ends: they must be −∞ there.
     pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
         let rows = scores.len() / TILE_KEYS;
@@ -178,6 +212,15 @@ impl Kernels {
         unsafe { (self.softmax)(&task) }
     }
 
+    /// `to[column · panel + i] = rows[i][column]` for eight rows: a part of a key panel.
+    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32]) {
+        let columns = rows[0].len();
+        assert!(rows.iter().all(|row| row.len() == columns), "eight rows of one length");
+        assert!(columns == 0 || to.len() >= (columns - 1) * self.panel + 8, "the panel has all columns");
+        // SAFETY: the lengths are checked above.
+        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), self.panel) }
+    }
+
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
     #[cfg(test)]
     pub(super) fn exp2(&self, x: &mut [f32]) {
@@ -197,50 +240,73 @@ unsafe fn exp2<S: Simd>(x: &mut [f32]) {
     }
 }
 
-/// Instantiates the kernels for one instruction set.
+/// Instantiates the kernels for one instruction set: `products` multiplies, `vectors` does the rest.
 macro_rules! kernels {
-    ($name:ident, $simd:ty, strip $mr:literal, vectors $nv:literal $(, features $features:literal)?) => {
+    (
+        $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, strip $mr:literal,
+        columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
+    ) => {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
             $(#[target_feature(enable = $features)])?
             unsafe fn scores(task: &Product) {
                 // SAFETY: the caller's.
-                unsafe { generic::scores::<$simd, $mr, $nv>(task) }
+                unsafe { <$products as generic::Products<$mr, $nv>>::scores(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn values(task: &Product) {
                 // SAFETY: the caller's.
-                unsafe { generic::values::<$simd, $mr, $nv>(task) }
+                unsafe { <$products as generic::Products<$mr, $nv>>::values(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$simd>(task) }
+                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }>(task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+                // SAFETY: the caller's.
+                unsafe { <$vectors>::transpose(rows, columns, to, panel) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
                 // SAFETY: the caller's.
-                unsafe { exp2::<$simd>(x) }
+                unsafe { exp2::<$vectors>(x) }
             }
             Kernels {
                 strip: $mr,
-                panel: $nv * <$simd>::LANES,
-                lanes: <$simd>::LANES,
+                panel: $nv * <$vectors>::LANES,
+                lanes: $lanes,
+                packing: Packing::$packing,
                 scores,
                 values,
                 softmax,
+                transpose,
                 exp2: exponentials,
             }
         };
     };
 }
 
-kernels!(PORTABLE, simd::Portable, strip 4, vectors 2);
+kernels!(PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, strip 4, columns 2, pad 8);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::simd::{Avx2, Avx512, Bf16Dot};
     use super::*;
 
-    kernels!(AVX2, simd::Avx2, strip 4, vectors 2, features "avx2,fma");
-    kernels!(AVX512, simd::Avx512, strip 8, vectors 2, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    kernels!(AVX2, products Avx2, vectors Avx2, packing F32, strip 4, columns 2, pad 8, features "avx2,fma");
+    kernels!(
+        AVX512, products Avx512, vectors Avx512, packing F32, strip 8, columns 2, pad 16,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+    );
+    kernels!(
+        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, strip 8, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
+    #[cfg(target_os = "linux")]
+    kernels!(
+        AMX, products super::amx::Tiles, vectors Avx512, packing Bf16Tiles, strip 16, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
 }

@@ -9,6 +9,8 @@ pub(super) trait Simd: Copy {
     type V: Copy;
     /// The floats of a vector.
     const LANES: usize;
+    /// The elements of a 32-bit unit that [`fma`](Self::fma) multiplies: 2 for bf16.
+    const DEPTH: usize = 1;
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
@@ -22,6 +24,31 @@ pub(super) trait Simd: Copy {
     /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds.
     unsafe fn exp2(x: Self::V) -> Self::V;
     unsafe fn reduce_max(x: Self::V) -> f32;
+
+    /// Rounds two vectors to bf16 and writes them one after the other, into the memory of one vector.
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut f32, low: Self::V, high: Self::V) {
+        let mut floats = [0.0f32; 32];
+        // SAFETY: two vectors fit, and the caller's pointer is good for one.
+        unsafe {
+            Self::store(floats.as_mut_ptr(), low);
+            Self::store(floats.as_mut_ptr().add(Self::LANES), high);
+            for (i, x) in floats[..2 * Self::LANES].iter().enumerate() {
+                to.cast::<half::bf16>().add(i).write_unaligned(half::bf16::from_f32(*x));
+            }
+        }
+    }
+
+    /// `to[column · panel + i] = rows[i][column]` for eight rows and some columns.
+    #[inline(always)]
+    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+        for column in 0..columns {
+            for (i, row) in rows.iter().enumerate() {
+                // SAFETY: the caller's rows have so many columns, and its panel room for them.
+                unsafe { *to.add(column * panel + i) = *row.add(column) }
+            }
+        }
+    }
 }
 
 /// The coefficients of (2ᶠ − 1)/f on [−½, ½], lowest power first.
@@ -104,7 +131,7 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, Bf16Dot};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -185,6 +212,112 @@ mod x86 {
                 _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
             }
         }
+
+        #[inline(always)]
+        unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+            unsafe { transpose8(rows, columns, to, panel) }
+        }
+    }
+
+    /// Eight columns of eight rows at a time, in registers.
+    ///
+    /// # Safety
+    /// As [`Simd::transpose`], on a CPU with AVX.
+    #[inline(always)]
+    unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+        let whole = columns / 8 * 8;
+        for column in (0..whole).step_by(8) {
+            // SAFETY: the caller's.
+            unsafe {
+                let r = rows.map(|row| _mm256_loadu_ps(row.add(column)));
+                let mut pairs = [r[0]; 8];
+                for i in 0..4 {
+                    pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                    pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                }
+                let mut fours = [r[0]; 8];
+                for i in 0..2 {
+                    let [a, b, c, d] = [pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]];
+                    fours[4 * i] = _mm256_shuffle_ps::<0x44>(a, c);
+                    fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+                    fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+                    fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+                }
+                for i in 0..4 {
+                    let low = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+                    let high = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+                    _mm256_storeu_ps(to.add((column + i) * panel), low);
+                    _mm256_storeu_ps(to.add((column + i + 4) * panel), high);
+                }
+            }
+        }
+        for column in whole..columns {
+            for (i, row) in rows.iter().enumerate() {
+                // SAFETY: the caller's.
+                unsafe { *to.add(column * panel + i) = *row.add(column) }
+            }
+        }
+    }
+
+    /// Sixteen sums of products of bf16 pairs; the other operations are not used.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Bf16Dot;
+
+    // SAFETY of the bodies: the caller's CPU has AVX-512 BF16, and its pointers are good for sixteen floats.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Simd for Bf16Dot {
+        type V = __m512;
+        const LANES: usize = 16;
+        const DEPTH: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { Avx512::splat(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> __m512 {
+            unsafe { Avx512::load(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, x: __m512) {
+            unsafe { Avx512::store(to, x) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { Avx512::add(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { Avx512::mul(a, b) }
+        }
+
+        /// `a` and `b` are pairs of bf16.
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe {
+                let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
+                _mm512_dpbf16_ps(c, pairs(a), pairs(b))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { Avx512::max(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn exp2(x: __m512) -> __m512 {
+            unsafe { Avx512::exp2(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn reduce_max(x: __m512) -> f32 {
+            unsafe { Avx512::reduce_max(x) }
+        }
     }
 
     /// Sixteen floats.
@@ -253,6 +386,20 @@ mod x86 {
             unsafe {
                 let x = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
                 Avx2::reduce_max(x)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+            unsafe { transpose8(rows, columns, to, panel) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_bf16(to: *mut f32, low: __m512, high: __m512) {
+            // Called for sets with AVX-512 BF16 only.
+            unsafe {
+                let packed = _mm512_cvtne2ps_pbh(high, low);
+                _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(packed));
             }
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 
 fn all() -> impl Iterator<Item = (InstructionSet, &'static Kernels)> {
     let available = InstructionSet::ALL.into_iter().filter(|isa| isa.is_available());
-    available.map(|isa| (isa, Kernels::new(Available::new(isa))))
+    available.map(|isa| (isa, Kernels::new(Available::new(isa), DType::F32)))
 }
 
 fn numbers(len: usize, seed: u32) -> Vec<f32> {

@@ -1,0 +1,218 @@
+//! Products of bf16 in the tile registers.
+//!
+//! A tile register holds 16 rows of 64 bytes. tmm0–tmm3 hold a 32×32 block of f32 sums, tmm4 and tmm5 two times 16 rows
+//! of 32 bf16 of the left side, tmm6 and tmm7 16 pairs of rows of the right side, 16 columns each. The registers are
+//! configured when a product begins and released when it ends, so that nothing outlives a call.
+
+use std::arch::asm;
+
+use super::generic::Products;
+use super::{Product, TILE_KEYS};
+
+/// The tile unit.
+pub(super) struct Tiles;
+
+/// Palette 1, and 16 rows of 64 bytes for all eight tiles.
+#[repr(C, align(64))]
+struct Configuration([u8; 64]);
+
+static CONFIGURATION: Configuration = {
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        bytes[16 + 2 * tile] = 64;
+        bytes[48 + tile] = 16;
+        tile += 1;
+    }
+    Configuration(bytes)
+};
+
+/// The tile registers while they are configured.
+struct Session;
+
+impl Session {
+    /// # Safety
+    /// The CPU has the tile unit and the kernel has given its permission.
+    #[inline(always)]
+    unsafe fn begin() -> Self {
+        // SAFETY: the configuration is valid, and the caller's promise.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) }
+        Self
+    }
+}
+
+impl Drop for Session {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: a session exists only where the tile unit does.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) }
+    }
+}
+
+/// A block of sums: 16 or 32 rows of 32 columns in memory.
+struct Block {
+    out: *mut f32,
+    /// Bytes from one row to the next.
+    stride: usize,
+    two_strips: bool,
+    /// Bytes from the first strip to the second one.
+    second_strip: usize,
+}
+
+impl Block {
+    /// # Safety
+    /// Inside a session.
+    #[inline(always)]
+    unsafe fn zero(&self) {
+        // SAFETY: only registers change.
+        unsafe {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem))
+        }
+    }
+
+    /// # Safety
+    /// Inside a session; the rows are there.
+    #[inline(always)]
+    unsafe fn load(&self) {
+        // SAFETY: the caller's.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{out} + {stride}]",
+                "tileloadd tmm1, [{out} + {stride} + 64]",
+                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack, readonly),
+            );
+            if self.two_strips {
+                asm!(
+                    "tileloadd tmm2, [{out} + {stride}]",
+                    "tileloadd tmm3, [{out} + {stride} + 64]",
+                    out = in(reg) self.out.byte_add(self.second_strip), stride = in(reg) self.stride,
+                    options(nostack, readonly),
+                );
+            }
+        }
+    }
+
+    /// # Safety
+    /// Inside a session; the rows are there.
+    #[inline(always)]
+    unsafe fn store(&self) {
+        // SAFETY: the caller's.
+        unsafe {
+            asm!(
+                "tilestored [{out} + {stride}], tmm0",
+                "tilestored [{out} + {stride} + 64], tmm1",
+                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack),
+            );
+            if self.two_strips {
+                asm!(
+                    "tilestored [{out} + {stride}], tmm2",
+                    "tilestored [{out} + {stride} + 64], tmm3",
+                    out = in(reg) self.out.byte_add(self.second_strip), stride = in(reg) self.stride,
+                    options(nostack),
+                );
+            }
+        }
+    }
+
+    /// Adds the products of 32 steps.
+    ///
+    /// # Safety
+    /// Inside a session; `left` has 16 rows `left_stride` bytes apart (and 16 more `left_strip` bytes on, for two
+    /// strips), `right` 16 rows of 32 units.
+    #[inline(always)]
+    unsafe fn add(&self, left: *const f32, left_stride: usize, left_strip: usize, right: *const f32) {
+        const RIGHT_STRIDE: usize = 32 * 4;
+        // SAFETY: the caller's.
+        unsafe {
+            if self.two_strips {
+                asm!(
+                    "tileloadd tmm6, [{b} + {b_stride}]",
+                    "tileloadd tmm4, [{a} + {a_stride}]",
+                    "tileloadd tmm7, [{b} + {b_stride} + 64]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm5, [{a2} + {a_stride}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    a = in(reg) left, a2 = in(reg) left.byte_add(left_strip), a_stride = in(reg) left_stride,
+                    b = in(reg) right, b_stride = in(reg) RIGHT_STRIDE, options(nostack, readonly),
+                );
+            } else {
+                asm!(
+                    "tileloadd tmm6, [{b} + {b_stride}]",
+                    "tileloadd tmm4, [{a} + {a_stride}]",
+                    "tileloadd tmm7, [{b} + {b_stride} + 64]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    a = in(reg) left, a_stride = in(reg) left_stride,
+                    b = in(reg) right, b_stride = in(reg) RIGHT_STRIDE, options(nostack, readonly),
+                );
+            }
+        }
+    }
+}
+
+impl Products<16, 2> for Tiles {
+    #[inline(always)]
+    unsafe fn scores(task: &Product) {
+        // SAFETY: the caller's. Left strips are 16 rows of `units` units, right panels `units` rows of 32 units.
+        unsafe {
+            let _session = Session::begin();
+            let units = task.steps.len();
+            for panel in task.panels.clone() {
+                for strip in (0..task.strips).step_by(2) {
+                    let block = Block {
+                        out: task.out.add(strip * task.out_strip + panel * 32),
+                        stride: TILE_KEYS * 4,
+                        two_strips: strip + 1 < task.strips,
+                        second_strip: task.out_strip * 4,
+                    };
+                    let left = task.left.add(strip * task.left_strip);
+                    let right = task.right.add(panel * task.right_panel);
+                    block.zero();
+                    for unit in (0..units).step_by(16) {
+                        block.add(left.add(unit), units * 4, task.left_strip * 4, right.add(unit * 32));
+                    }
+                    block.store();
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn values(task: &Product) {
+        // SAFETY: the caller's. Weights are rows of bf16, `TILE_KEYS` floats apart; right panels have a row a pair of
+        // keys.
+        unsafe {
+            for row in 0..task.strips * 16 {
+                let factor = *task.factor.add(row);
+                if factor != 1.0 {
+                    let out = task.out.add(row * task.out_row);
+                    for column in task.panels.start * 32..task.panels.end * 32 {
+                        *out.add(column) *= factor;
+                    }
+                }
+            }
+            let _session = Session::begin();
+            let pairs = task.steps.start / 32 * 16..task.steps.end.div_ceil(32) * 16;
+            for panel in task.panels.clone() {
+                for strip in (0..task.strips).step_by(2) {
+                    let block = Block {
+                        out: task.out.add(strip * task.out_strip + panel * 32),
+                        stride: task.out_row * 4,
+                        two_strips: strip + 1 < task.strips,
+                        second_strip: task.out_strip * 4,
+                    };
+                    let left = task.left.add(strip * task.left_strip);
+                    let right = task.right.add(panel * task.right_panel);
+                    block.load();
+                    for pair in pairs.clone().step_by(16) {
+                        block.add(left.add(pair), TILE_KEYS * 4, task.left_strip * 4, right.add(pair * 32));
+                    }
+                    block.store();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What the micro-kernels reach on this machine, to compare attention with.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::CpuOptions;
+use super::kernel::{Kernels, TILE_KEYS};
+use super::schedule;
+use crate::attention::DType;
+use crate::isa::{Available, InstructionSet};
+
+/// How long each thread multiplies.
+const DURATION: Duration = Duration::from_millis(60);
+
+/// The rate in GFLOP/s, all threads together, of the product of query and key alone, over packed operands that stay in
+/// the nearest cache: what attention on inputs of this dtype could reach if packing, softmax and masks cost nothing.
+///
+/// Takes about a tenth of a second. The best of several stretches counts, so that a busy machine changes little.
+pub fn peak_gflops(options: &CpuOptions, dtype: DType) -> f64 {
+    let isa = Available::new(options.instruction_set.unwrap_or_else(InstructionSet::current));
+    let kernels = Kernels::new(isa, dtype);
+    let threads = options.threads.unwrap_or_else(rayon::current_num_threads);
+    let rates = Mutex::new(0.0);
+    schedule::run(options.threads, threads, |_| {
+        let rate = measure(kernels);
+        *rates.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += rate;
+    });
+    rates.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn measure(kernels: &Kernels) -> f64 {
+    const HEAD_DIM: usize = 64;
+    const ROWS: usize = 32;
+    const CALLS: usize = 50;
+    let units = kernels.packing.units(HEAD_DIM);
+    let (query, key) = (vec![0.0; ROWS * units], vec![0.0; TILE_KEYS * units]);
+    let mut scores = vec![0.0; ROWS * TILE_KEYS];
+    let panels = TILE_KEYS / kernels.panel / 2;
+    let flops = (2 * HEAD_DIM * ROWS * panels * kernels.panel * CALLS) as f64;
+    let (start, mut best) = (Instant::now(), 0.0f64);
+    while start.elapsed() < DURATION {
+        let stretch = Instant::now();
+        for _ in 0..CALLS {
+            kernels.scores(&query, &key, units, 0..panels, &mut scores);
+            std::hint::black_box(&scores);
+        }
+        best = best.max(flops / stretch.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}

@@ -1,0 +1,59 @@
+//! Partial results of rows whose keys are split among items, and their combination.
+
+use super::output::{Output, RowResult};
+use crate::attention::{ElementsMut, Shape};
+
+/// Results of `splits` parts of the keys for every row of the output: `[batch, kv_heads, splits, group, q_len]`.
+pub(super) struct Partials {
+    splits: usize,
+    columns: usize,
+    weighted: Vec<f32>,
+    sums: Vec<f32>,
+    max: Vec<f32>,
+}
+
+impl Partials {
+    pub(super) fn new(shape: &Shape, splits: usize) -> Self {
+        let (rows, columns) = (shape.rows() * splits, shape.value_dim);
+        Self {
+            splits,
+            columns,
+            weighted: vec![0.0; rows * columns],
+            sums: vec![0.0; rows],
+            max: vec![0.0; rows],
+        }
+    }
+
+    /// Where items write.
+    pub(super) fn output(&mut self) -> Output<'_> {
+        let (rows, columns) = (self.sums.len(), self.columns);
+        let out = ElementsMut::F32(&mut self.weighted);
+        Output::new(out, rows, columns, Some(&mut self.sums), Some(&mut self.max))
+    }
+
+    /// Writes the combined rows.
+    pub(super) fn combine(&self, shape: &Shape, output: &Output) {
+        let columns = self.columns;
+        let rows_each = shape.group() * shape.q_len;
+        let mut weighted = vec![0.0; columns];
+        for row in 0..shape.rows() {
+            let (of_kv_head, within) = (row / rows_each, row % rows_each);
+            let part = |split: usize| (of_kv_head * self.splits + split) * rows_each + within;
+            let max = (0..self.splits).fold(f32::NEG_INFINITY, |max, split| max.max(self.max[part(split)]));
+            let reference = if max == f32::NEG_INFINITY { 0.0 } else { max };
+            let mut sum = 0.0;
+            weighted.fill(0.0);
+            for part in (0..self.splits).map(part) {
+                let weight = (self.max[part] - reference).exp2();
+                sum += weight * self.sums[part];
+                let part = &self.weighted[part * columns..][..columns];
+                for (total, x) in weighted.iter_mut().zip(part) {
+                    *total += weight * x;
+                }
+            }
+            // SAFETY: one row at a time, on one thread.
+            let mut rows = unsafe { output.rows(row..row + 1) };
+            rows.write(0, columns, RowResult { weighted: &weighted, sum, max });
+        }
+    }
+}
