@@ -42,7 +42,7 @@ fn main() -> Result<(), flex_attention::Error> {
 
     let extent = Extent { batch, heads, q_len: len, kv_len: len };
     let block_mask = BlockMask::builder(&mask).block_size(16).build(extent)?;
-    println!("{} in tiles of 16×16:\n{block_mask}", mask.name());
+    print!("{block_mask}");
 
     let shape = [batch, heads, len, head_dim];
     let wave = |step: f32| {

@@ -92,7 +92,6 @@ class ForwardPortable {
     Shared& shared_;
     unsigned query_smem_;
     typename Mods::Row rows_[kFragments][2];
-    int2 kept_[kFragments][2];
 
     // Read anew at every use: a register is dearer than a load from shared memory.
     __device__ __forceinline__ const volatile Place& place() const { return shared_.place; }
@@ -130,10 +129,6 @@ class ForwardPortable {
             for (int i = 0; i < 2; ++i) {
                 const int batch = place().batch, head = place().head, q = min(query(m, i), problem_.q_len - 1);
                 rows_[m][i] = Mods::row(problem_, captures_, batch, head, q);
-                if constexpr (Mods::kKeptKeysAreInterval) {
-                    kept_[m][i] = Mods::kept_keys(problem_, captures_, rows_[m][i], batch, head, q);
-                    kept_[m][i].y = min(kept_[m][i].y, problem_.kv_len);
-                }
             }
     }
 
@@ -163,6 +158,16 @@ class ForwardPortable {
         if constexpr (!kCut && !Mods::kHasScore) return;
         const int batch = place().batch, head = place().head, first_query = query(0, 0);
         const int first_key = tile.index() * kTileKv + 2 * (lane() % 4);
+        int2 kept_keys[kFragments][2];
+        if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const int q = min(first_query + 16 * m + 8 * i, problem_.q_len - 1);
+                    kept_keys[m][i] = Mods::kept_keys(problem_, captures_, rows_[m][i], batch, head, q);
+                }
+        }
 #pragma unroll
         for (int n = 0; n < kTileKv / 8; ++n)
 #pragma unroll
@@ -178,7 +183,7 @@ class ForwardPortable {
                         const int q = first_query + 16 * m + 8 * i, q_in = min(q, problem_.q_len - 1);
                         bool kept = kv_is_there;
                         if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
-                            kept = kv >= kept_[m][i].x && kv < kept_[m][i].y;
+                            kept = kv >= kept_keys[m][i].x && kv < kept_keys[m][i].y;
                         } else if constexpr (kCut && Mods::kHasMask) {
                             const bool live = kv_is_there && tile.partial() && q < problem_.q_len;
                             kept &= Mods::mask(problem_, captures_, rows_[m][i], column, batch, head, q_in, kv_in, live) | !tile.partial();

@@ -13,6 +13,7 @@ __device__ __forceinline__ void forward(
     const Problem& problem, const Captures& captures, const TensorMap& query_map, const TensorMap& key_map,
     const TensorMap& value_map) {
     using Shared = ForwardSharedMemory<Config>;
+    static_assert(sizeof(Shared) == Config::kSharedBytes, "as the host computes it");
     static_assert(sizeof(Shared) <= 232448, "a block of sm_90 has 227 KiB of shared memory");
     extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];
     Shared& shared = *reinterpret_cast<Shared*>(dynamic_shared_memory);
@@ -36,7 +37,8 @@ __device__ __forceinline__ void forward(
         }
     } else {
         claim_registers<Config::kConsumerRegisters>();
-        Consumer<Config, Mods, Captures>(problem, captures, shared, warp / 4 - 1, threadIdx.x % kWarpgroupThreads).run();
+        Consumer<Config, Mods, Captures>(problem, captures, shared, warp / 4 - 1, threadIdx.x % kWarpgroupThreads)
+            .run();
     }
 }
 

@@ -49,7 +49,7 @@ fn a_load_out_of_bounds_is_named_and_the_context_survives() {
     let case = case();
     for round in 0..3 {
         // Without a mask, keys after the query give negative indices.
-        let negative = case.clone().scored(biased::bind(&vec![0.5f32; 100]).unwrap());
+        let negative = case.clone().scored(biased::bind(vec![0.5f32; 100]).unwrap());
         let found = fault(negative.on_gpu(&gpu).unwrap_err());
         assert_eq!(found.name, "biased", "round {round}");
         let FaultReason::OutOfBounds { capture, axis, index, len } = &found.what else { panic!("{found}") };
@@ -59,13 +59,13 @@ fn a_load_out_of_bounds_is_named_and_the_context_survives() {
 
         // With one, only a capture that is too short faults, and only at kept elements.
         let short =
-            case.clone().masked(causal::bind().unwrap()).scored(biased::bind(&vec![0.5f32; 99]).unwrap());
+            case.clone().masked(causal::bind().unwrap()).scored(biased::bind(vec![0.5f32; 99]).unwrap());
         let found = fault(short.on_gpu(&gpu).unwrap_err());
         assert_eq!((found.at.q, found.at.kv), (99, 0));
         assert!(matches!(found.what, FaultReason::OutOfBounds { index: 99, len: 99, .. }), "{found}");
 
         let fits =
-            case.clone().masked(causal::bind().unwrap()).scored(biased::bind(&vec![0.5f32; 100]).unwrap());
+            case.clone().masked(causal::bind().unwrap()).scored(biased::bind(vec![0.5f32; 100]).unwrap());
         fits.check(&gpu, "the next call");
     }
 }
@@ -73,7 +73,7 @@ fn a_load_out_of_bounds_is_named_and_the_context_survives() {
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn an_empty_capture_faults() {
-    let empty = case().scored(biased::bind(&Vec::<f32>::new()).unwrap());
+    let empty = case().scored(biased::bind(Vec::<f32>::new()).unwrap());
     let found = fault(empty.on_gpu(&gpu()).unwrap_err());
     assert!(matches!(found.what, FaultReason::OutOfBounds { len: 0, .. }), "{found}");
 }
@@ -108,7 +108,7 @@ fn loads_that_rust_would_not_execute_do_not_fault() {
 fn a_fault_of_a_mask_is_found_before_the_launch() {
     let gpu = gpu();
     let case = case();
-    let mask = document::bind(&vec![0; 99]).unwrap();
+    let mask = document::bind(vec![0; 99]).unwrap();
     let [q, k, v] = [&case.query, &case.key, &case.value].map(|tensor| tensor.to(&gpu).unwrap());
     let found = fault(flex_attention(&q, &k, &v).mask_mod(&mask).run().unwrap_err());
     assert!(matches!(found.what, FaultReason::OutOfBounds { index: 99, len: 99, .. }), "{found}");

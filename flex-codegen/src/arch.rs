@@ -42,6 +42,16 @@ impl Arch {
         (self.major, self.minor) >= (Self::OLDEST.major, Self::OLDEST.minor)
     }
 
+    /// The dynamic shared memory that a block may ask for on devices of this architecture, in bytes: for plans made
+    /// without a device.
+    pub const fn smem_limit(self) -> u32 {
+        match (self.major, self.minor) {
+            (8, 0 | 7) => 163 << 10,
+            (9 | 10 | 11, _) => 227 << 10,
+            _ => 99 << 10,
+        }
+    }
+
     /// Whether the Hopper kernels (TMA, wgmma) run on it.
     pub fn is_hopper(self) -> bool {
         self.major == 9 && self.minor == 0 && self.specific

@@ -28,8 +28,7 @@ impl Guards {
     /// problem.
     pub fn prove(mask: Option<&BoundExpr>, score: Option<&BoundExpr>, extent: &Extent) -> Self {
         let positions_fit = extent.q_len.max(extent.kv_len) <= EXACT_IN_F32;
-        let proved =
-            positions_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
+        let proved = positions_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
         if proved { Self::Proved } else { Self::Guarded }
     }
 }
@@ -57,13 +56,14 @@ mod tests {
     use super::*;
 
     fn document_mask(guarded: bool, len: usize) -> MaskMod {
-        let condition = if guarded { "v4 = lt v0, v3" } else { "v4 = true" };
-        let text = format!(
-            "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v1]\nv3 = len @0, 0\n{condition}\nv5 = load @0[v0]\n\
-             v6 = eq v5, v2\nv7 = false\nv8 = select v4, v6, v7\nreturn v8"
-        );
-        let captures =
-            vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
+        let text = match guarded {
+            false => "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v0]\nv3 = load @0[v1]\nv4 = eq v2, v3\nreturn v4",
+            true => {
+                "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = len @0, 0\nv2 = lt v0, v1\nv3 = load @0[v0]\nv4 = kv\nv5 = load @0[v4]\n\
+                 v6 = eq v3, v5\nv7 = false\nv8 = select v2, v6, v7\nreturn v8"
+            }
+        };
+        let captures = vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
         MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
     }
 
@@ -73,11 +73,7 @@ mod tests {
         let prove = |mask: &MaskMod| Guards::prove(Some(mask.bound()), None, &extent);
         assert_eq!(prove(&document_mask(false, 100)), Guards::Proved);
         assert_eq!(prove(&document_mask(false, 99)), Guards::Guarded);
-        assert_eq!(
-            prove(&document_mask(true, 60)),
-            Guards::Guarded,
-            "what a branch guards is still read by both sides"
-        );
+        assert_eq!(prove(&document_mask(true, 60)), Guards::Guarded, "what a branch guards is still read by both sides");
         assert_eq!(Guards::prove(None, None, &extent), Guards::Proved);
         let long = Extent { kv_len: EXACT_IN_F32 + 1, ..extent };
         assert_eq!(Guards::prove(None, None, &long), Guards::Guarded);

@@ -305,8 +305,10 @@ impl Lower<'_> {
                 quote!(#l.#method(#name))
             }
             Some(Source::Constant(path)) => quote!(#support::ConstantValue::scalar(#path).ty()),
-            Some(Source::Result(path)) => callee(path, &quote!(callee::__signature(&()).result())),
-            Some(Source::Parameter(path, i)) => callee(path, &quote!(callee::__signature(&()).parameter(#i))),
+            Some(Source::Result(path)) => callee(path, &quote!(__callee::__signature(&()).result())),
+            Some(Source::Parameter(path, i)) => {
+                callee(path, &quote!(__callee::__signature(&()).parameter(#i)))
+            }
         }
     }
 
@@ -341,7 +343,7 @@ impl Lower<'_> {
             })
             .collect();
         let span = crate::diagnostics::Place::of(path).span();
-        let build = quote_spanned!(span=> callee::__build(builder, arguments, &()));
+        let build = quote_spanned!(span=> __callee::__build(builder, arguments, &()));
         let name = self.name();
         let call = callee(path, &quote!(#l.call(&[#(#args),*], |builder, arguments| #build)));
         self.emit(quote!(let #name = #call;));
@@ -525,11 +527,11 @@ struct Branch {
     current: BTreeMap<VarId, Ident>,
 }
 
-/// An expression about the called function of a path. `callee` is the function's builder where it has one; where the
+/// An expression about the called function of a path. `__callee` is the function's builder where it has one; where the
 /// function is not marked, the glob import stands in and says so.
 fn callee(path: &syn::Path, about: &TokenStream) -> TokenStream {
     let (support, span) = (support(), crate::diagnostics::Place::of(path).span());
-    let import = quote_spanned!(span=> use #path as callee;);
+    let import = quote_spanned!(span=> use #path as __callee;);
     quote! {{
         #[allow(unused_imports)]
         #import

@@ -3,6 +3,7 @@
 //! The functions are looked up by name here, rather than through a binding, because a binding that loads lazily panics
 //! where the library or one of its functions is missing.
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -95,13 +96,14 @@ macro_rules! driver_functions {
         }
 
         impl Driver {
-            fn from_library(library: Library) -> Result<Self, CudaError> {
+            /// The driver behind a library, or the function that it lacks.
+            fn from_library(library: Library) -> Result<Self, &'static str> {
                 // SAFETY: the symbols have these signatures in every driver that exports them.
                 unsafe {
                     Ok(Self {
                         $($name: *library
                             .get(concat!($symbol, "\0").as_bytes())
-                            .map_err(|_| CudaError::MissingFunction { function: $symbol })?,)*
+                            .map_err(|_| $symbol)?,)*
                         version: 0,
                         _library: library,
                     })
@@ -184,12 +186,8 @@ impl Driver {
     }
 
     fn load() -> Result<Self, CudaError> {
-        let mut driver = match Self::from_library(open()?) {
-            Err(CudaError::MissingFunction { function }) => {
-                return Err(CudaError::DriverTooOld { found: format!("one without {function}") });
-            }
-            other => other?,
-        };
+        let mut driver = Self::from_library(open()?)
+            .map_err(|function| CudaError::DriverTooOld { found: format!("one without {function}") })?;
         // SAFETY: `cuInit` and `cuDriverGetVersion` may be called at any time; `version` is a valid place to write.
         unsafe {
             match driver.init(0) {
@@ -241,7 +239,10 @@ fn open() -> Result<Library, CudaError> {
         // SAFETY: loading the driver runs its initialisers, which are made for that.
         match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
-            Err(error) if reason.is_empty() => reason = error.to_string(),
+            // The loader's words are in the error's source.
+            Err(error) if reason.is_empty() => {
+                reason = error.source().map_or_else(|| error.to_string(), |words| words.to_string());
+            }
             Err(_) => {}
         }
     }

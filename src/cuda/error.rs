@@ -28,13 +28,6 @@ pub enum CudaError {
         /// What it is.
         found: String,
     },
-    /// A function is missing from the driver.
-    #[doc(hidden)]
-    #[error("the NVIDIA driver has no function {function}: update it")]
-    MissingFunction {
-        /// The function.
-        function: &'static str,
-    },
     /// There is no device of that number.
     #[error("there is no GPU {ordinal}, expected 0 to {last}: CUDA_VISIBLE_DEVICES hides devices and renumbers the rest",
         last = count.saturating_sub(1))]

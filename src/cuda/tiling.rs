@@ -87,3 +87,56 @@ fn tile_cost(kind: TileKind) -> u64 {
         TileKind::Partial => 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::causal;
+    use flex_core::mask::Extent;
+
+    /// A causal mask over 2 heads, its tiles handed back as a user would give them.
+    fn given(block: usize) -> BlockMask {
+        let extent = Extent { batch: 1, heads: 2, q_len: 300, kv_len: 500 };
+        let mask = causal::bind().unwrap();
+        let built = BlockMask::builder(&mask).block_size(block).build(extent).unwrap();
+        BlockMask::from_kv_blocks(&built.to_kv_blocks().unwrap(), &mask, extent, block).unwrap()
+    }
+
+    fn kind_at(tiled: &TiledRuns, row: usize, kv_tile: u32) -> Option<TileKind> {
+        let runs = &tiled.runs[tiled.offsets[row] as usize..tiled.offsets[row + 1] as usize];
+        runs.iter().find(|run| (run.first()..run.end()).contains(&kv_tile)).map(|run| run.kind())
+    }
+
+    #[test]
+    fn given_tiles_are_cut_into_tiles_of_their_kind() {
+        let mask = given(128);
+        let tiled = TiledRuns::of(&mask, BlockSize { q: 64, kv: 32 }).unwrap();
+        assert_eq!(tiled.q_tiles, 5);
+        for row in 0..5 {
+            for kv_tile in 0..500u32.div_ceil(32) {
+                let users = mask.tile(0, 0, row / 2, kv_tile as usize / 4);
+                assert_eq!(kind_at(&tiled, row, kv_tile), users, "row {row}, tile {kv_tile}");
+            }
+            let runs = &tiled.runs[tiled.offsets[row] as usize..tiled.offsets[row + 1] as usize];
+            assert!(runs.iter().all(|run| run.end() <= 500u32.div_ceil(32)), "a tile behind the last key");
+        }
+    }
+
+    #[test]
+    fn given_tiles_that_cannot_be_cut_are_refused() {
+        let error = TiledRuns::of(&given(48), BlockSize { q: 64, kv: 32 }).unwrap_err();
+        assert!(matches!(error, Error::Cuda(CudaError::GivenTiles { .. })), "{error:?}");
+        assert!(error.to_string().contains("48×48"), "{error}");
+    }
+
+    #[test]
+    fn proved_masks_are_found_again_in_any_tiles() {
+        let extent = Extent { batch: 1, heads: 1, q_len: 300, kv_len: 500 };
+        let mask = BlockMask::builder(&causal::bind().unwrap()).block_size(48).build(extent).unwrap();
+        let tiles = BlockSize { q: 64, kv: 32 };
+        let tiled = TiledRuns::of(&mask, tiles).unwrap();
+        let expected = BlockMask::builder(&causal::bind().unwrap()).block_size(tiles).build(extent).unwrap();
+        assert_eq!(tiled.runs, expected.table().runs());
+        assert_eq!(tiled.offsets, expected.table().offsets());
+    }
+}

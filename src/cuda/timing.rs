@@ -60,7 +60,6 @@ impl Drop for CudaEvent {
 pub struct CacheFlush {
     stream: CudaStream,
     memory: DeviceBuffer,
-    bytes: usize,
 }
 
 impl CacheFlush {
@@ -69,9 +68,8 @@ impl CacheFlush {
     /// # Errors
     /// If there is not enough device memory, or the driver fails.
     pub fn new(stream: &CudaStream) -> Result<Self, CudaError> {
-        let bytes = 4 * stream.device().l2_bytes();
-        let memory = DeviceBuffer::on_device(stream.device(), bytes)?;
-        Ok(Self { stream: stream.clone(), memory, bytes })
+        let memory = DeviceBuffer::on_device(stream.device(), 4 * stream.device().l2_bytes())?;
+        Ok(Self { stream: stream.clone(), memory })
     }
 
     /// Queues the overwriting.
@@ -82,6 +80,6 @@ impl CacheFlush {
         let device = self.stream.device();
         let _context = device.enter()?;
         // SAFETY: the memory is live, has that many bytes, and belongs to the current context, as the stream does.
-        unsafe { device.driver().fill(self.memory.ptr(), 0, self.bytes, self.stream.raw()) }
+        unsafe { device.driver().fill(self.memory.ptr(), 0, self.memory.bytes(), self.stream.raw()) }
     }
 }

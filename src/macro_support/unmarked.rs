@@ -16,4 +16,4 @@ pub trait MarkedWithModFn {
 }
 
 // The name that calls look for.
-pub use MarkedWithModFn as callee;
+pub use MarkedWithModFn as __callee;

@@ -11,7 +11,7 @@ struct F32Products {
     template <int kHeadDim, int kTileKv, int kFragments>
     static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         query += lane / 4 * query_row_bytes;
         key += 2 * (lane % 4) * Layout::kBytes;
         fill_zero<kFragments, kTileKv>(s);
@@ -46,7 +46,7 @@ struct F32Products {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         value += 2 * (lane % 4) * int(sizeof(float));
 #pragma unroll
         for (int k = 0; k < kTileKv; ++k) {

@@ -14,7 +14,7 @@ struct HalfProducts {
     template <int kHeadDim, int kTileKv, int kFragments>
     static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         // Query: rows 0-7, 8-15 of the first 8 columns, then of the next 8. Key: 8 columns, the next 8; then 8 more rows.
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
@@ -42,7 +42,7 @@ struct HalfProducts {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         // Rows 0-7, 8-15 of 8 columns, then of the next 8; transposed on the way.
         value += (lane % 16) * Layout::kBytes + lane / 16 * 16;
 #pragma unroll

@@ -12,7 +12,7 @@ struct Tf32Products {
     template <int kHeadDim, int kTileKv, int kFragments>
     static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
         fill_zero<kFragments, kTileKv>(s);
@@ -40,7 +40,7 @@ struct Tf32Products {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = int(threadIdx.x) % 32;
+        const int lane = ptx::recompute_from(threadIdx.x) % 32;
         value += 2 * (lane % 4) * Layout::kBytes + lane / 4 * 4;
 #pragma unroll
         for (int k = 0; k < kTileKv / 8; ++k) {

@@ -63,13 +63,14 @@ __device__ __forceinline__ void load_rows(unsigned shared, int shared_row_bytes,
     // Where it divides evenly, a thread keeps to one column of chunks and steps down by as many rows each time.
     constexpr bool kKeepsColumn = kThreads % Layout::kChunks == 0;
     constexpr int kRowStep = kThreads / Layout::kChunks;
-    int row = int(threadIdx.x) / Layout::kChunks, column = int(threadIdx.x) % Layout::kChunks * Layout::kChunkElements;
+    const int thread = ptx::recompute_from(threadIdx.x);
+    int row = thread / Layout::kChunks, column = thread % Layout::kChunks * Layout::kChunkElements;
     unsigned target = shared + row * shared_row_bytes + column * int(sizeof(Element));
     const Element* source = matrix.row(first + row) + column;
 #pragma unroll
     for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; ++i) {
         if constexpr (!kKeepsColumn) {
-            const int chunk = i * kThreads + int(threadIdx.x);
+            const int chunk = i * kThreads + thread;
             row = chunk / Layout::kChunks;
             column = chunk % Layout::kChunks * Layout::kChunkElements;
             target = shared + row * shared_row_bytes + column * int(sizeof(Element));

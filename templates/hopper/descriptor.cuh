@@ -16,8 +16,8 @@ constexpr int panels(int columns) { return (columns + kPanelColumns - 1) / kPane
 // bits 0-13 address / 16, 16-29 leading offset / 16, 32-45 stride offset / 16, 62-63 = 1: swizzle of 128 bytes.
 template <int kLeadingBytes>
 __device__ __forceinline__ u64 matrix_descriptor(u32 shared_byte_address) {
-    constexpr u64 kFixed = (1ull << 62) | (static_cast<u64>(kAtomBytes >> 4) << 32) |
-                           (static_cast<u64>(kLeadingBytes >> 4) << 16);
+    constexpr u64 kFixed =
+        (1ull << 62) | (static_cast<u64>(kAtomBytes >> 4) << 32) | (static_cast<u64>(kLeadingBytes >> 4) << 16);
     return kFixed | ((shared_byte_address & 0x3FFFFu) >> 4);
 }
 

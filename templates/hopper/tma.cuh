@@ -18,7 +18,8 @@ __device__ __forceinline__ void prefetch_tensor_map(const TensorMap& map) {
 }
 
 __device__ __forceinline__ void load_box(
-    const TensorMap& map, Mbarrier& full, void* destination, L2Policy policy, int column, int row, int head, int batch) {
+    const TensorMap& map, Mbarrier& full, void* destination, L2Policy policy, int column, int row, int head,
+    int batch) {
     asm volatile(
         "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
         " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(destination)),

@@ -39,13 +39,16 @@ impl<'a> Scope<'a> {
         roots.iter().for_each(|root| uses[root.index()] += 1);
         for id in expr.ids().rev() {
             if uses[id.index()] > 0 && self.values[id.index()].is_none() {
-                expr.node(id).for_each_operand(|operand| uses[operand.index()] += 1);
+                // A guarded load names its indices more than once.
+                let times = if matches!(expr.node(id), Node::Load(..)) && self.code.load_is_guarded(id) { 2 } else { 1 };
+                expr.node(id).for_each_operand(|operand| uses[operand.index()] += times);
             }
         }
         for id in expr.ids() {
             if uses[id.index()] > 0 && self.values[id.index()].is_none() {
                 let value = self.value_of(id);
-                let value = self.name_if_worth_it(id, value, uses[id.index()]);
+                let is_result = roots == [id] && uses[id.index()] == 1;
+                let value = if is_result { value } else { self.name_if_worth_it(id, value, uses[id.index()]) };
                 self.values[id.index()] = Some(value);
             }
         }
@@ -204,7 +207,7 @@ impl<'a> Scope<'a> {
         if let Some(site) = code.site(id) {
             let own = (0..indices.len()).rev().fold("0".to_owned(), |rest, axis| {
                 let index = &self.value(indices[axis]).text;
-                format!("{} ? {rest} : fault_at({}, {index})", is_inside(self, axis), site + axis)
+                format!("(!{} ? fault_at({}, {index}) : {rest})", is_inside(self, axis), site + axis)
             });
             self.own_fault(id, &own);
         } else {

@@ -2,6 +2,8 @@
 
 pub(crate) mod portable;
 
+pub use portable::{Line, PORTABLE};
+
 use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
@@ -120,11 +122,12 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
         )
     };
     let half = request.dtype != DType::F32;
-    let fitting = portable::TABLE.iter().filter(|line| {
+    let fitting = PORTABLE.iter().filter(|line| {
         line.half == half
             && largest <= line.head_dim as usize
             && q_len <= line.q_len as usize
             && request.mods <= line.mods
+            && (!line.hopper_only || request.arch.is_hopper())
     });
     let candidates: Vec<(Schedule, &str)> = match request.force.schedule {
         Some(schedule) => vec![(schedule, "forced")],
@@ -150,5 +153,68 @@ impl Request {
             vector_access: self.vector_access,
             ..KernelSpec::new(self.arch, plan.schedule, self.dtype, head_dim, value_dim)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(arch: Arch, dtype: DType, dims: [usize; 4]) -> Request {
+        let [q_len, kv_len, head_dim, value_dim] = dims;
+        let shape = Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
+        Request {
+            arch,
+            smem_limit: arch.smem_limit(),
+            dtype,
+            matmul: Matmul::Accurate,
+            shape,
+            vector_access: true,
+            mods: ModLoad::Light,
+            force: Force::default(),
+        }
+    }
+
+    #[test]
+    fn every_head_dim_has_a_kernel_that_fits_every_architecture() {
+        for arch in Arch::CHECKED {
+            for dtype in [DType::F32, DType::F16, DType::BF16] {
+                for head_dim in 1..=256 {
+                    for value_dim in [1, 64, head_dim, 256] {
+                        for mods in [ModLoad::Light, ModLoad::Heavy] {
+                            let request = Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
+                            let plan = plan(&request).unwrap();
+                            assert!(plan.smem_bytes <= request.smem_limit, "{arch} {dtype} {head_dim}/{value_dim}");
+                            let spec = KernelSpec { vector_access: false, ..request.spec(&plan) };
+                            assert_eq!(crate::KernelSource::new(&spec).unwrap().smem_bytes, plan.smem_bytes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let arch = Arch::of_device(9, 0);
+        let good = request(arch, DType::BF16, [100, 100, 128, 128]);
+        let old = Request { arch: Arch::of_device(7, 5), ..good };
+        assert_eq!(plan(&old), Err(PlanError::UnsupportedArch(old.arch)));
+        let wide = request(arch, DType::BF16, [100, 100, 64, 257]);
+        assert_eq!(plan(&wide), Err(PlanError::HeadDim { head_dim: 64, value_dim: 257, max: 256 }));
+        let small = Request { smem_limit: 1000, ..good };
+        assert!(matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000));
+    }
+
+    #[test]
+    fn what_is_forced_is_taken_or_refused() {
+        let good = request(Arch::of_device(9, 0), DType::BF16, [100, 100, 128, 128]);
+        let chosen = plan(&good).unwrap().schedule;
+        let other = Schedule { tile_kv: 16, ..chosen };
+        let forced = Request { force: Force { schedule: Some(other), ..Force::default() }, ..good };
+        assert_eq!(plan(&forced).unwrap().schedule, other);
+        let huge = Schedule { tile_kv: 256, ..chosen };
+        let forced = Request { force: Force { schedule: Some(huge), ..Force::default() }, ..good };
+        assert!(matches!(plan(&forced), Err(PlanError::SharedMemory { .. })));
     }
 }

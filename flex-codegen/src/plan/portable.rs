@@ -8,16 +8,23 @@ use crate::{CodegenError, KernelSpec, Matmul, Schedule, Template};
 /// The largest head dim that the portable kernel takes.
 pub(crate) const MAX_HEAD_DIM: u32 = 256;
 
-/// One line of the table: for head dims and queries up to these, these tiles.
+/// One line of the table: for head dims, queries and mods up to these, these tiles.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
-    pub(super) half: bool,
-    pub(super) head_dim: u32,
-    pub(super) q_len: u32,
+pub struct Line {
+    /// For f16 and bf16, or for f32.
+    pub half: bool,
+    /// The largest head dim.
+    pub head_dim: u32,
+    /// The most queries.
+    pub q_len: u32,
     /// The heaviest mods that leave nothing to spill.
-    pub(super) mods: ModLoad,
-    pub(super) schedule: Schedule,
-    pub(super) reason: &'static str,
+    pub mods: ModLoad,
+    /// Only for sm_90a; for the others ptxas finds too few registers.
+    pub hopper_only: bool,
+    /// The tiles.
+    pub schedule: Schedule,
+    /// Why.
+    pub reason: &'static str,
 }
 
 const fn tiles(tile_q: u32, tile_kv: u32, warps: u32, blocks_per_sm: u32) -> Schedule {
@@ -26,21 +33,22 @@ const fn tiles(tile_q: u32, tile_kv: u32, warps: u32, blocks_per_sm: u32) -> Sch
 
 const ANY: u32 = u32::MAX;
 
-/// The first line that fits dtype, head dims, queries and the device's shared memory is taken.
+/// The portable kernel's tiles: the first line that fits dtype, head dims, queries, mods and the device's shared memory is
+/// taken.
 #[rustfmt::skip]
-pub(super) const TABLE: &[Line] = &[
-    Line { half: true, head_dim: 128, q_len: 64, mods: Heavy, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
-    Line { half: true, head_dim: 64, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
-    Line { half: true, head_dim: 128, q_len: ANY, mods: Light, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
-    Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave the mods no registers, or take too much shared memory" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
-    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
+pub const PORTABLE: &[Line] = &[
+    Line { half: true, head_dim: 128, q_len: 64, mods: Heavy, hopper_only: false, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
+    Line { half: true, head_dim: 64, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Light, hopper_only: true, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave too few registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
 ];
 
 /// The bytes of a row of `head_dim` elements in shared memory: padded to whole steps of the products, and by 16 bytes

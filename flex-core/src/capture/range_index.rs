@@ -60,6 +60,9 @@ impl Array {
     pub fn bounds(&self, first: &[usize], last: &[usize]) -> ArrayBounds {
         let shape = self.shape();
         let rank = shape.len();
+        if let (&[first], &[last]) = (first, last) {
+            return ArrayBounds { range: self.element_range(first..last + 1), attained: true };
+        }
         let flatten =
             |index: &[usize]| index.iter().zip(shape).fold(0, |offset, (&i, &len)| offset * len + i);
         let leading = first[..rank - 1].iter().zip(&last[..rank - 1]);

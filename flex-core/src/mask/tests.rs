@@ -350,3 +350,64 @@ fn packed_sequences_become_document_ids() {
         assert!(matches!(document_ids_from_cu_seqlens(wrong), Err(MaskError::SequenceEnds { .. })));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(testing::cases(2_000)))]
+
+    #[test]
+    fn facts_about_rows_are_those_of_dense_evaluation(
+        mask in testing::masks(ExprConfig::mask().without_faults()),
+        extent in extents(),
+        block in (1..8usize, 1..8usize),
+    ) {
+        let built = BlockMask::builder(&mask).block_size(block).build(extent)?;
+        let dense = create_mask(&mask, extent)?;
+        let safe = dense.keep.chunks(extent.kv_len).all(|row| row.contains(&true));
+        prop_assert_eq!(built.rows_are_non_empty()?, safe);
+        let gapless = built.to_dense().chunks(built.kv_blocks()).all(|row| {
+            row.chunk_by(|a, b| a.is_some() == b.is_some()).filter(|part| part[0].is_some()).count() <= 1
+        });
+        prop_assert_eq!(built.blocks_are_contiguous(), gapless);
+    }
+
+    #[test]
+    fn every_tile_is_explained_and_every_mask_drawn(
+        mask in testing::masks(ExprConfig::mask().without_faults()),
+        extent in extents(),
+        block in (1..8usize, 1..8usize),
+        (rows, columns) in (1..9usize, 1..9usize),
+    ) {
+        let built = BlockMask::builder(&mask).block_size(block).build(extent)?;
+        for q_block in 0..built.q_blocks() {
+            let explained = built.explain(0, 0, q_block, q_block % built.kv_blocks())?;
+            prop_assert_eq!(explained.kind, built.tile(0, 0, q_block, q_block % built.kv_blocks()));
+            prop_assert!(!explained.reason.is_empty());
+        }
+        let picture = built.picture(0, 0, rows, columns);
+        prop_assert!(picture.rows() <= rows && picture.columns() <= columns);
+        let text = built.to_string();
+        prop_assert!(text.contains("% skipped"), "{text}");
+        let svg = built.svg(0, 0);
+        prop_assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    }
+}
+
+#[test]
+fn a_causal_picture() {
+    let built = create_block_mask(&causal(), square(1024)).unwrap();
+    insta::assert_snapshot!(built.to_string(), @"");
+    let large = create_block_mask(&causal(), square(1 << 16)).unwrap();
+    insta::assert_snapshot!(large.picture(0, 0, 6, 6).to_string(), @"");
+}
+
+#[test]
+fn explanations_name_the_part_that_decides() {
+    let ids: Vec<i32> = (0..1000).map(|i| i / 300).collect();
+    let built = create_block_mask(&(document(&ids) & causal()), square(1000)).unwrap();
+    let explain = |q, kv| built.explain(0, 0, q, kv).unwrap().to_string();
+    insta::assert_snapshot!(explain(0, 2), @"");
+    insta::assert_snapshot!(explain(3, 0), @"");
+    insta::assert_snapshot!(explain(1, 0), @"");
+    insta::assert_snapshot!(explain(2, 2), @"");
+    assert!(matches!(built.explain(0, 0, 8, 0), Err(MaskError::OutsideExtent { .. })));
+}

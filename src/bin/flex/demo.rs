@@ -1,7 +1,7 @@
 //! `flex demo`: the main job on real activations.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use flex_attention::library;
@@ -13,6 +13,7 @@ use crate::bench::Backend;
 use crate::error::ProgramError;
 use crate::output::Output;
 use crate::packed::Packed;
+use crate::picture::{framed, write_file};
 use crate::timing::median_ms;
 
 /// How to show it.
@@ -68,7 +69,7 @@ impl fmt::Display for Demo {
         writeln!(f, "    #[mask_mod]")?;
         writeln!(f, "    fn document(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> bool {{")?;
         writeln!(f, "        doc[q] == doc[kv]\n    }}\n")?;
-        writeln!(f, "{}", self.picture.trim_end())?;
+        writeln!(f, "{}", self.picture)?;
         let skipped = 100.0 * self.tiles_skipped as f64 / self.tiles_total as f64;
         writeln!(
             f,
@@ -113,7 +114,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let ms_without_block_mask =
         median_ms(|| flex_attention(&query, &key, &value).mask_mod(&document).run().map(drop))?;
 
-    write_file(&args.svg, &block_mask.svg())?;
+    write_file(&args.svg, &block_mask.svg(0, 0))?;
     let out = out.to_f32_vec()?;
     output.print(&Demo {
         backend: Backend::Cpu,
@@ -129,7 +130,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         ms,
         ms_without_block_mask,
         svg: args.svg.clone(),
-        picture: block_mask.to_string(),
+        picture: framed(&block_mask),
     })
 }
 
@@ -163,8 +164,4 @@ fn relative_error(got: &[f32], expected: impl Iterator<Item = f64>) -> f64 {
         norm += expected * expected;
     }
     (error / norm).sqrt()
-}
-
-pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), ProgramError> {
-    std::fs::write(path, text).map_err(|source| ProgramError::WriteFile { path: path.into(), source })
 }

@@ -10,6 +10,7 @@ mod kernel;
 mod mask;
 mod output;
 mod packed;
+mod picture;
 mod progress;
 mod sampled;
 mod timing;

@@ -7,9 +7,9 @@ use flex_attention::library::{self, LibraryMask};
 use flex_attention::prelude::*;
 use serde::Serialize;
 
-use crate::demo::write_file;
 use crate::error::ProgramError;
 use crate::output::Output;
+use crate::picture::{framed, write_file};
 use crate::progress::Progress;
 use crate::timing::median_ms;
 
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let block_mask = build()?;
     let build_ms = median_ms(|| build().map(drop))?;
     if let Some(path) = &args.svg {
-        write_file(path, &block_mask.svg())?;
+        write_file(path, &block_mask.svg(0, 0))?;
     }
     let built = Built {
         case: args.name.clone(),
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         tiles_full: block_mask.tiles_full(),
         tiles_partial: block_mask.tiles_partial(),
         elements_evaluated: block_mask.elements_evaluated(),
-        picture: block_mask.to_string(),
+        picture: framed(&block_mask),
         svg: args.svg.clone(),
     };
     drop(progress);
@@ -115,7 +115,7 @@ impl fmt::Display for List {
 impl fmt::Display for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let &Self { seq_len, block_size, build_ms, bytes, tiles_total, tiles_full, tiles_partial, .. } = self;
-        writeln!(f, "{}\n", self.picture.trim_end())?;
+        writeln!(f, "{}\n", self.picture)?;
         writeln!(f, "  {} over {seq_len} tokens, in tiles of {block_size}×{block_size}", self.case)?;
         let skipped = tiles_total - tiles_full - tiles_partial;
         writeln!(

@@ -4,9 +4,6 @@
 #include "hopper/descriptor.cuh"
 #include "hopper/warpgroup.cuh"
 
-#ifndef FLEX_KEEP
-#define FLEX_KEEP 1
-#endif
 namespace flex::hopper {
 
 // The rows of the query tile that one consumer warpgroup owns.
@@ -21,18 +18,24 @@ struct ForwardConfig {
     static constexpr int kTileN = kTileN_;  // keys of a step
     static constexpr int kStages = kStages_;
 
-    // Whether registers suffice to keep the scores of a tile beside its probabilities and those of the tile before.
-    static constexpr bool kKeepScores = FLEX_KEEP && kTileM != 64 && kHeadDim <= 128 && kTileN + kValueDim / 2 <= (kTileM == 192 ? 128 : 192);
-
     static constexpr int kConsumers = kTileM / kWarpgroupRows;
     static constexpr int kThreads = (1 + kConsumers) * kWarpgroupThreads;
     // setmaxnreg: 64 Ki registers, shared out unevenly.
     static constexpr int kProducerRegisters = kConsumers == 1 ? 56 : kConsumers == 2 ? 40 : 32;
     static constexpr int kConsumerRegisters = kConsumers == 1 ? 256 : kConsumers == 2 ? 232 : 160;
 
+    // Whether registers suffice to keep the scores of a tile (N / 2 a thread) beside its probabilities and those of the
+    // tile before (N / 4 each) and the output, with 40 left for everything else, or 32 where the tile is that of small
+    // head dims.
+    static constexpr bool kKeepScores =
+        kHeadDim <= 128 && kTileN + kValueDim / 2 + (kConsumers == 3 ? 32 : 40) <= kConsumerRegisters;
+
     static constexpr int kQueryBytes = panels(kHeadDim) * kWarpgroupRows * kPanelRowBytes;  // of one consumer
     static constexpr int kKeyBytes = panels(kHeadDim) * kTileN * kPanelRowBytes;            // of one stage
     static constexpr int kValueBytes = panels(kValueDim) * kTileN * kPanelRowBytes;
+
+    // Dynamic shared memory of a block: the tiles, and 1 KiB for what the roles tell each other.
+    static constexpr int kSharedBytes = kConsumers * kQueryBytes + kStages * (kKeyBytes + kValueBytes) + 1024;
 
     static_assert(kTileM % kWarpgroupRows == 0 && kConsumers >= 1 && kConsumers <= 3);
     static_assert(kTileN % 16 == 0 && kKeyBytes % kAtomBytes == 0, "a panel starts on a swizzle atom");
@@ -50,9 +53,9 @@ struct alignas(16) WorkItem {
 
 // What the loader says of a key tile to the consumers: its index, and how to treat it.
 struct TileNote {
-    static constexpr u32 kLast = 1u << 31;       // the final one of the item
-    static constexpr u32 kMasked = 1u << 30;     // the mask cuts here
-    static constexpr u32 kEdge = 1u << 29;       // the tile reaches beyond the last key
+    static constexpr u32 kLast = 1u << 31;    // the final one of the item
+    static constexpr u32 kMasked = 1u << 30;  // the mask cuts here
+    static constexpr u32 kEdge = 1u << 29;    // the tile reaches beyond the last key
     static constexpr u32 kIndex = kEdge - 1;
 };
 

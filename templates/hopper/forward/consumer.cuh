@@ -1,5 +1,5 @@
-// A consumer warpgroup: 64 query rows against every key tile of the list. The products of a step run asynchronously: while
-// P V of the last tile is under way, the softmax of this tile is computed.
+// A consumer warpgroup: 64 query rows against every key tile of the list. The products of a step run asynchronously:
+// while P V of the last tile is under way, the softmax of this tile is computed.
 #pragma once
 #include "hopper/forward/output.cuh"
 #include "hopper/forward/scores.cuh"
@@ -23,8 +23,11 @@ struct Consumer {
     const int thread;     // of the warpgroup
     RingPosition<Config::kStages> key, value;
     RingPosition<2 * Config::kStages> note;
+    RingPosition<Shared::kWorkSlots> slot;
+    u32 query_parity = 0;
 
-    __device__ __forceinline__ Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
+    __device__ __forceinline__
+    Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
     // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
@@ -90,11 +93,11 @@ struct Consumer {
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] *= rescale[(i / 2) % 2];
     }
 
-    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next scores
-    // become probabilities. Returns whether the next tile was the final one.
+    // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
+    // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
-        const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out, Probabilities& p, Probabilities& next_p) {
-        Scores scores;
+        const Rows& rows, float exponent_scale, Scores& scores, OnlineSoftmax& softmax, Output& out, Probabilities& p,
+        Probabilities& next_p) {
         float rescale[2];
         issue_query_key(scores);
         issue_probability_value(p, out);
@@ -106,10 +109,11 @@ struct Consumer {
         rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
         bool must_rescale;
         if constexpr (Config::kKeepScores) {
-            must_rescale = softmax.template step_apart<Element, false>(scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
+            must_rescale = softmax.template step_apart<Element, false>(
+                scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
             pin(next_p);
         } else {
-            must_rescale = softmax.step(scores, exponent_scale, tile_shift, rescale);
+            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
             pin(scores);
         }
         // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
@@ -126,84 +130,114 @@ struct Consumer {
         return is_final;
     }
 
-    __device__ __forceinline__ void finish(const Probabilities& p, Output& out) {
-        issue_probability_value(p, out);
-        wgmma_wait<0>();
-        pin(out);
-        release_value();
+    struct Item {
+        int batch, head, first_query;
+        bool has_tiles;
+
+        __device__ __forceinline__ bool exists() const { return batch >= 0; }
+    };
+
+    __device__ __forceinline__ Item next_item() {
+        shared.work_full[slot.stage].wait(slot.parity);
+        const WorkItem& announced = shared.work[slot.stage];
+        const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
+        const Item item = {
+            announced.batch, announced.head, announced.query_tile * Config::kTileM + row,
+            announced.first_run < announced.runs_end};
+        __syncwarp();
+        if (thread % 32 == 0) shared.work_empty[slot.stage].arrive();
+        slot.advance();
+        return item;
     }
 
-    __device__ __forceinline__ void attend(const Rows& rows, float exponent_scale, OnlineSoftmax& softmax, Output& out) {
-        Probabilities p;
-        bool is_final;
-        {
-            Scores scores;
-            float rescale[2];
+    __device__ __forceinline__ void await_first_tile(const Item& item) {
+        if (item.exists() && item.has_tiles) {
+            shared.query_full[warpgroup].wait(query_parity);
+            query_parity ^= 1;
             await_key();
-            const u32 tile_note = read_note();
-            issue_query_key(scores);
-            wgmma_wait<0>();
-            pin(scores);
-            release_key(tile_note);
-            float tile_shift[2];
-            rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
-            if constexpr (Config::kKeepScores) {
-                softmax.template step_apart<Element, true>(scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
-            } else {
-                softmax.step(scores, exponent_scale, tile_shift, rescale);
-                narrow(scores, p);
-            }
-            is_final = tile_note & TileNote::kLast;
-            if (!is_final) await_key();
-            await_value();
         }
+    }
+
+    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return.
+    // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
+    // ptxas serialises products that are under a condition.
+    __device__ __forceinline__ void conclude(
+        Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
+        issue_probability_value(p, out);
+        const Item next = next_item();
+        await_first_tile(next);
+        issue_query_key(scores);
+        wgmma_wait<1>();
+        pin(out);
+        release_value();
+        softmax.finish();
+        store_output<Config>(problem, item.batch, item.head, item.first_query, thread % 32, out, softmax);
+        wgmma_wait<0>();
+        pin(scores);
+        item = next;
+    }
+
+    // An item, whose first scores have landed.
+    __device__ __forceinline__ void attend(Item& item, Scores& scores, float exponent_scale) {
+        const Rows rows(problem, captures, item.batch, item.head, item.first_query);
+        Output out;
+#pragma unroll
+        for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
+        OnlineSoftmax softmax;
+        softmax.reset();
+        Probabilities p;
+        float rescale[2], tile_shift[2];
+        const u32 tile_note = read_note();
+        release_key(tile_note);
+        rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
+        if constexpr (Config::kKeepScores) {
+            softmax.template step_apart<Element, true>(
+                scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
+        } else {
+            softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
+            narrow(scores, p);
+        }
+        bool is_final = tile_note & TileNote::kLast;
+        if (!is_final) await_key();
+        await_value();
         if constexpr (Config::kKeepScores) {
             // Probabilities of two tiles are alive at a time, and change places.
             Probabilities other_p;
             while (!is_final) {
-                is_final = step(rows, exponent_scale, softmax, out, p, other_p);
+                is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
-                    finish(other_p, out);
+                    conclude(item, other_p, scores, softmax, out);
                     return;
                 }
-                is_final = step(rows, exponent_scale, softmax, out, other_p, p);
+                is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
             }
         } else {
-            while (!is_final) is_final = step(rows, exponent_scale, softmax, out, p, p);
+            while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
         }
-        finish(p, out);
+        conclude(item, p, scores, softmax, out);
     }
 
     __device__ __forceinline__ void run() {
-        RingPosition<Shared::kWorkSlots> slot;
-        u32 query_parity = 0;
-        while (true) {
-            shared.work_full[slot.stage].wait(slot.parity);
-            const WorkItem& announced = shared.work[slot.stage];
-            const int batch = announced.batch, head = announced.head, query_tile = announced.query_tile;
-            const bool has_tiles = announced.first_run < announced.runs_end;
-            __syncwarp();
-            if (thread % 32 == 0) shared.work_empty[slot.stage].arrive();
-            slot.advance();
-            if (batch < 0) break;
-
-            const int first_query =
-                query_tile * Config::kTileM + int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
-            Output out;
+        const float exponent_scale = flex::exponent_scale<Mods>(problem, captures);
+        Item item = next_item();
+        while (item.exists()) {
+            if (!item.has_tiles) {
+                Output out;
 #pragma unroll
-            for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
-            OnlineSoftmax softmax;
-            softmax.reset();
-            if (has_tiles) {
-                const Rows rows(problem, captures, batch, head, first_query);
-                const float exponent_scale =
-                    Mods::kHasScore ? Mods::exponent_scale(problem, captures) : problem.scale * 1.44269504088896340736f;
-                shared.query_full[warpgroup].wait(query_parity);
-                query_parity ^= 1;
-                attend(rows, exponent_scale, softmax, out);
-                softmax.finish();
+                for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
+                OnlineSoftmax softmax;
+                softmax.reset();
+                store_output<Config>(problem, item.batch, item.head, item.first_query, thread % 32, out, softmax);
+                item = next_item();
+                continue;
             }
-            store_output<Config>(problem, batch, head, first_query, thread % 32, out, softmax);
+            Scores scores;
+            await_first_tile(item);
+            issue_query_key(scores);
+            wgmma_wait<0>();
+            pin(scores);
+            do attend(item, scores, exponent_scale);
+            while (item.exists() && item.has_tiles);
         }
     }
 };

@@ -1,13 +1,13 @@
-// The loader warps: each walks the runs of each work item and keeps the copy engine ahead of the consumers. Keys (and the
-// query tile) and values have a warp each, so that neither queue waits for the other.
+// The loader warps: each walks the runs of each work item and keeps the copy engine ahead of the consumers. Keys (and
+// the query tile) and values have a warp each, so that neither queue waits for the other.
 #pragma once
 #include "hopper/forward/config.cuh"
 #include "hopper/tma.cuh"
 
 namespace flex::hopper {
 
-// Visits the key tiles of a work item from the last to the first: visit(tile, full, is_final). Where scores grow towards the
-// diagonal, the first tile visited holds the maximum, and nothing is rescaled later.
+// Visits the key tiles of a work item from the last to the first: visit(tile, full, is_final). Where scores grow
+// towards the diagonal, the first tile visited holds the maximum, and nothing is rescaled later.
 template <class Visit>
 __device__ __forceinline__ void for_each_tile(const Problem& problem, const WorkItem& work, Visit visit) {
     Run run = work.last_run;
@@ -42,14 +42,18 @@ __device__ __forceinline__ void load_panels(
     full.arrive_expecting(panels(kColumns) * kRows * kPanelRowBytes);
 #pragma unroll
     for (int panel = 0; panel < panels(kColumns); ++panel) {
-        load_box(map, full, destination + panel * kRows * kPanelRowBytes, policy, panel * kPanelColumns, row, head, batch);
+        load_box(
+            map, full, destination + panel * kRows * kPanelRowBytes, policy, panel * kPanelColumns, row, head, batch);
     }
 }
 
-// The head and batch of a key or value tensor. A broadcast dimension (stride 0) has extent 1 in its tensor map.
-__device__ __forceinline__ int2 head_and_batch(const Problem& problem, const WorkItem& work, const Strides& strides) {
-    const int kv_head = work.head / (problem.heads / problem.kv_heads);
-    return {strides.head ? kv_head : 0, strides.batch ? work.batch : 0};
+// Coordinates in a tensor map, where a broadcast dimension (stride 0) has extent 1.
+__device__ __forceinline__ int2 head_and_batch(const Strides& strides, int head, int batch) {
+    return {strides.head ? head : 0, strides.batch ? batch : 0};
+}
+
+__device__ __forceinline__ int kv_head(const Problem& problem, const WorkItem& work) {
+    return work.head / (problem.heads / problem.kv_heads);
 }
 
 template <class Config, class Mods>
@@ -69,23 +73,25 @@ __device__ __forceinline__ void load_queries_and_keys(
     RingPosition<2 * Config::kStages> note;
     u32 query_parity = 0;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
-        const int2 source = head_and_batch(problem, work, problem.key_strides);
+        const int2 source = head_and_batch(problem.key_strides, kv_head(problem, work), work.batch);
         bool query_is_due = true;
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
             shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
-            load_panels<Config::kTileN, Config::kHeadDim>(key_map, shared.key_full[key.stage], shared.key[key.stage],
-                                                          L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
+            load_panels<Config::kTileN, Config::kHeadDim>(
+                key_map, shared.key_full[key.stage], shared.key[key.stage], L2Policy::kEvictLast, tile * Config::kTileN,
+                source.x, source.y);
             key.advance();
             note.advance();
             if (query_is_due) {  // after the first keys: their stage is free long before the query's memory is
                 query_is_due = false;
+                const int2 query_source = head_and_batch(problem.query_strides, work.head, work.batch);
 #pragma unroll
                 for (int consumer = 0; consumer < Config::kConsumers; ++consumer) {
                     shared.query_empty[consumer].wait(query_parity ^ 1);
                     load_panels<kWarpgroupRows, Config::kHeadDim>(
                         query_map, shared.query_full[consumer], shared.query[consumer], L2Policy::kEvictFirst,
-                        work.query_tile * Config::kTileM + consumer * kWarpgroupRows, work.head, work.batch);
+                        work.query_tile * Config::kTileM + consumer * kWarpgroupRows, query_source.x, query_source.y);
                 }
                 query_parity ^= 1;
             }
@@ -99,11 +105,12 @@ __device__ __forceinline__ void load_values(
     const Problem& problem, const TensorMap& value_map, ForwardSharedMemory<Config>& shared) {
     RingPosition<Config::kStages> value;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
-        const int2 source = head_and_batch(problem, work, problem.value_strides);
+        const int2 source = head_and_batch(problem.value_strides, kv_head(problem, work), work.batch);
         for_each_tile(problem, work, [&](unsigned tile, bool, bool) {
             shared.value_empty[value.stage].wait(value.parity ^ 1);
-            load_panels<Config::kTileN, Config::kValueDim>(value_map, shared.value_full[value.stage], shared.value[value.stage],
-                                                           L2Policy::kEvictLast, tile * Config::kTileN, source.x, source.y);
+            load_panels<Config::kTileN, Config::kValueDim>(
+                value_map, shared.value_full[value.stage], shared.value[value.stage], L2Policy::kEvictLast,
+                tile * Config::kTileN, source.x, source.y);
             value.advance();
         });
     });

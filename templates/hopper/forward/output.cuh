@@ -1,5 +1,5 @@
-// The end of a work item: normalise, narrow, and store straight from registers, 16 bytes a thread and 64 a quad, so that
-// no shared memory is held up while the loader already fetches the next item.
+// The end of a work item: normalise, narrow, and store straight from registers, 16 bytes a thread and 64 a quad, so
+// that no shared memory is held up while the loader already fetches the next item.
 #pragma once
 #include "hopper/forward/config.cuh"
 #include "hopper/forward/softmax.cuh"
@@ -27,8 +27,8 @@ __device__ __forceinline__ void store_output(
     const OnlineSoftmax& softmax) {
     constexpr float kLn2 = 0.693147180559945309417f;
     const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
-    char* const head_out = static_cast<char*>(problem.out) +
-                           2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);
+    char* const head_out =
+        static_cast<char*>(problem.out) + 2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         const int query = first_query + 8 * r;

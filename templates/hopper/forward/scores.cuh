@@ -1,8 +1,9 @@
 // Where the mods meet the accumulators: scores are modified and masked in registers.
 //
-// A thread holds two rows, 8 apart, and of each row the columns 2 (lane % 4) + 8 j + e, e = 0, 1. Offsets inside the tile
-// are compile-time constants, so what the mods compute from them folds.
+// A thread holds two rows, 8 apart, and of each row the columns 2 (lane % 4) + 8 j + e, e = 0, 1. Offsets inside the
+// tile are compile-time constants, so what the mods compute from them folds.
 #pragma once
+#include "flex/mod_traits.cuh"
 #include "hopper/forward/config.cuh"
 #include "hopper/forward/softmax.cuh"
 
@@ -23,7 +24,7 @@ struct ScoreRows {
     static constexpr int kWords = (kColumns + 31) / 32;
     static constexpr bool kMaskIsInterval = Mods::kHasMask && Mods::kKeptKeysAreInterval;
     static constexpr bool kMaskIsFunction = Mods::kHasMask && !Mods::kKeptKeysAreInterval;
-    static constexpr bool kScoreIsLine = Mods::kHasScore && Mods::kScoreIsLineInKey;
+    static constexpr bool kScoreIsLine = ScoreIsLineInKey<Mods>::value;
     static constexpr bool kCallsScore = Mods::kHasScore && !kScoreIsLine;
 
     const Problem& problem;
@@ -34,7 +35,8 @@ struct ScoreRows {
     int2 kept[2];    // only for interval masks
     float2 line[2];  // only for scores that are lines
 
-    __device__ __forceinline__ ScoreRows(const Problem& problem, const Captures& captures, int batch, int head, int first_query)
+    __device__ __forceinline__
+    ScoreRows(const Problem& problem, const Captures& captures, int batch, int head, int first_query)
         : problem(problem), captures(captures), batch(batch), head(head) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -45,12 +47,14 @@ struct ScoreRows {
         }
     }
 
-    // Modifies and masks the scores of a tile. Afterwards an exponent is score * exponent_scale + tile_shift of its row.
+    // Modifies and masks the scores of a tile. Afterwards an exponent is score * exponent_scale + tile_shift of its
+    // row.
     __device__ __forceinline__ void apply(
         float (&scores)[2 * kColumns], int first_key, u32 note, float exponent_scale, float (&tile_shift)[2]) const {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            tile_shift[r] = kScoreIsLine ? fmaf(line[r].x, static_cast<float>(first_key), line[r].y) * exponent_scale : 0.0f;
+            tile_shift[r] =
+                kScoreIsLine ? fmaf(line[r].x, static_cast<float>(first_key), line[r].y) * exponent_scale : 0.0f;
         }
         if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
             edit<true>(scores, first_key, note & TileNote::kMasked);
@@ -62,8 +66,8 @@ struct ScoreRows {
     }
 
 private:
-    // kEdge: the tile may reach beyond the last key, so indices are clamped and what lies beyond is masked. Interval masks come here
-    // too: their bits cost the same as those of the end.
+    // kEdge: the tile may reach beyond the last key, so indices are clamped and what lies beyond is masked. Interval
+    // masks come here too: their bits cost the same as those of the end.
     template <bool kEdge>
     __device__ __forceinline__ void edit(float (&scores)[2 * kColumns], int first_key, bool masked) const {
         u32 keep[2][kWords];
@@ -82,7 +86,8 @@ private:
                 float& score = scores[4 * (column / 2) + 2 * r + column % 2];
                 bool kept = kEdge ? keep[r][column / 32] & bit : true;
                 if constexpr (kMaskIsFunction) {
-                    const bool mask = Mods::mask(problem, captures, row[r], part, batch, head, query[r], key, masked & kept);
+                    const bool mask =
+                        Mods::mask(problem, captures, row[r], part, batch, head, query[r], key, masked & kept);
                     kept &= !masked | mask;
                 }
                 if constexpr (kCallsScore) {

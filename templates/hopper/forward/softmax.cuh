@@ -30,33 +30,15 @@ __device__ __forceinline__ float over_quad(float x, Combine combine) {
     return combine(x, __shfl_xor_sync(0xffffffff, x, 2));
 }
 
-// Scores are accumulator registers of wgmma; an exponent is a score times `exponent_scale`, in base 2.
-#ifndef FLEX_CHUNKS
-#define FLEX_CHUNKS 2
-#endif
-#ifndef FLEX_POLY
-#define FLEX_POLY 0
-#endif
-// fp32 arithmetic only
-__device__ __forceinline__ float exp2_polynomial(float x) {
-    x = fmaxf(x, -127.0f);
-    const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the integer part moves to the low mantissa bits
-    const float f = x - (shifted - 12582912.0f);
-    const float p = fmaf(fmaf(fmaf(f, 0.05550410866f, 0.2402265069f), f, 0.6931471806f), f, 1.0f);
-    return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
-}
-#if FLEX_POLY == 0
-#define FLEX_EXP(x, i) exp2_approximate(x)
-#else
-#define FLEX_EXP(x, i) ((i / 4) % FLEX_POLY == FLEX_POLY - 1 ? exp2_polynomial(x) : exp2_approximate(x))
-#endif
+// Scores are accumulator registers of wgmma. An exponent, of 2, is score * exponent_scale + tile_shift of its row.
+//
+// Probabilities are relative to a reference, which need not be the maximum so far: any number near it does, as the sum
+// is relative to the same. So the reference is raised only when it is too low by a margin, and sums and outputs are
+// hardly ever rescaled. The margins keep probabilities below 2^12, well inside f16.
 struct OnlineSoftmax {
-    // Probabilities are relative to a reference that follows the maximum only when that has grown by more than this, so
-    // sums and outputs are hardly ever rescaled. They stay below 2^8, well inside f16.
-    static constexpr float kSlack = 8.0f;
-
-    static constexpr float kSumLimit = 4096.0f;
-    static constexpr int kChunks = FLEX_CHUNKS;
+    static constexpr float kSlack = 8.0f;        // of step_in_place, which knows maxima
+    static constexpr float kSumLimit = 4096.0f;  // of step_apart, which does not
+    static constexpr int kChunks = 2;
 
     float maximum[2];    // of the exponents of this thread's columns so far
     float reference[2];  // what the probabilities are relative to
@@ -70,30 +52,35 @@ struct OnlineSoftmax {
         }
     }
 
-    // Turns the scores of a tile into probabilities. What came before must be multiplied by `rescale`, if the warp is told
-    // so: hardly ever.
+    // Turns the scores of a tile into probabilities, in place. Returns whether what came before must be multiplied by
+    // `rescale`.
     //
-    // Goes by chunks, so that the maximum of a chunk is found while the exponentials of the one before are under way, and
-    // lanes need not exchange maxima: that every lane's are within the slack is settled by one vote.
+    // Goes by chunks: the maximum of a chunk is found while the exponentials of the one before are under way. Lanes do
+    // not exchange maxima: that all are within the slack is settled by one vote.
     template <int kCount>
-    __device__ __forceinline__ bool step(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+    __device__ __forceinline__ bool step_in_place(
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
         chunks<0>(scores, exponent_scale, tile_shift, rescale);
-        // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for products.
+        // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for
+        // products.
         return __any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f || sum[0] + sum[1] < 0.0f);
     }
 
     template <int kChunk, int kCount>
-    __device__ __forceinline__ void chunks(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+    __device__ __forceinline__ void chunks(
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         if constexpr (kChunk < kChunks) {
             constexpr int kGroups = kCount / 4;
-            chunk<kGroups * kChunk / kChunks * 4, kGroups * (kChunk + 1) / kChunks * 4>(scores, exponent_scale, tile_shift, rescale);
+            chunk<kGroups * kChunk / kChunks * 4, kGroups*(kChunk + 1) / kChunks * 4>(
+                scores, exponent_scale, tile_shift, rescale);
             chunks<kChunk + 1>(scores, exponent_scale, tile_shift, rescale);
         }
     }
 
     template <int kBegin, int kEnd, int kCount>
-    __device__ __forceinline__ void chunk(float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+    __device__ __forceinline__ void chunk(
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
         float chunk_maximum[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -130,7 +117,7 @@ struct OnlineSoftmax {
                 float& even = scores[i + 2 * r];
                 float& odd = scores[i + 2 * r + 1];
                 even = exp2_approximate(fmaf(even, exponent_scale, shift));
-                odd = FLEX_EXP(fmaf(odd, exponent_scale, shift), i);
+                odd = exp2_approximate(fmaf(odd, exponent_scale, shift));
                 even_sum += even;
                 odd_sum += odd;
             }
@@ -138,8 +125,9 @@ struct OnlineSoftmax {
         }
     }
 
-    // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum need be known beforehand: if the
-    // reference turns out too low, which shows in the sums, the tile is done again.
+    // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum is looked for beforehand:
+    // that the reference was too low shows in the sums, and then the tile is done again. kFirst: there is no reference
+    // yet.
     template <class Element, bool kFirst, int kCount>
     __device__ __forceinline__ bool step_apart(
         const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
@@ -148,7 +136,8 @@ struct OnlineSoftmax {
         float tile_sum[2];
         bool again = true;
         if constexpr (!kFirst) {
-            exponentiate<Element>(scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
+            exponentiate<Element>(
+                scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
             // A reference of -inf gives infinite or NaN sums, so it counts as too low.
             again = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
             if (wants_maximum) {
@@ -188,14 +177,15 @@ struct OnlineSoftmax {
 
     template <class Element, int kCount>
     static __device__ __forceinline__ void exponentiate(
-        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, float shift0, float shift1, float (&tile_sum)[2]) {
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, float shift0, float shift1,
+        float (&tile_sum)[2]) {
         float even_sum[2] = {0.0f, 0.0f}, odd_sum[2] = {0.0f, 0.0f};
 #pragma unroll
         for (int i = 0; i < kCount; i += 2) {
             const int r = i / 2 % 2;
             const float shift = r ? shift1 : shift0;
             const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
-            const float odd = FLEX_EXP(fmaf(scores[i + 1], exponent_scale, shift), 2 * i);
+            const float odd = exp2_approximate(fmaf(scores[i + 1], exponent_scale, shift));
             even_sum[r] += even;
             odd_sum[r] += odd;
             p[i / 2] = Element::narrow(even, odd);
@@ -204,8 +194,8 @@ struct OnlineSoftmax {
         tile_sum[1] = even_sum[1] + odd_sum[1];
     }
 
-    // Raises the reference to the maximum that the quad has, if that exceeds it by more than `slack`. Returns what earlier
-    // probabilities are to be multiplied by.
+    // Raises the reference to the maximum that the quad has, if that exceeds it by more than `slack`. Returns what
+    // earlier probabilities are to be multiplied by.
     __device__ __forceinline__ float raise_reference(int r, float lane_maximum, float slack) {
         const float quad_maximum = over_quad(lane_maximum, [](float a, float b) { return fmaxf(a, b); });
         if (!(quad_maximum > reference[r] + slack)) return 1.0f;

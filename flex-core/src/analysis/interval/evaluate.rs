@@ -17,6 +17,16 @@ pub(super) struct NodeState {
 }
 
 impl NodeState {
+    /// Whether the node has one value on the box, and so on every box inside it.
+    fn is_settled(&self) -> bool {
+        !self.may_fault
+            && match self.value {
+                ValueRange::Bool(truth) => truth.is_always(true) || truth.is_always(false),
+                ValueRange::Int(range) => range.lo == range.hi,
+                ValueRange::Float(range) => range.lo == range.hi && !range.nan,
+            }
+    }
+
     pub(super) const fn unknown(ty: Type) -> Self {
         Self { value: ValueRange::any(ty), may_fault: true, exact: false }
     }
@@ -36,6 +46,8 @@ pub struct IntervalAnalysis<'p> {
     pub(super) depth: u32,
     /// How many branches were looked at again in this box.
     pub(super) refinements: u32,
+    /// Working memory of [`unsettled`](Self::unsettled).
+    needed: Vec<bool>,
 }
 
 impl<'p> IntervalAnalysis<'p> {
@@ -51,11 +63,19 @@ impl<'p> IntervalAnalysis<'p> {
             facts: Facts::default(),
             depth: 0,
             refinements: 0,
+            needed: Vec::new(),
         }
     }
 
     /// Finds bounds of every node over a box of indices, with the score in a range (masks ignore it).
     pub fn evaluate(&mut self, index_box: &IndexBox, score: FloatRange) {
+        let program = self.program;
+        self.evaluate_nodes(&program.order, index_box, score);
+    }
+
+    /// The same for some nodes only. Those that they need besides keep what was last found for them, which must have
+    /// been on a box around this one.
+    pub(crate) fn evaluate_nodes(&mut self, nodes: &[NodeId], index_box: &IndexBox, score: FloatRange) {
         let IndexBox { b, h, q, kv } = *index_box;
         self.index_box = *index_box;
         self.score = score;
@@ -64,10 +84,53 @@ impl<'p> IntervalAnalysis<'p> {
         for (input, span) in [(Input::Batch, b), (Input::Head, h), (Input::Query, q), (Input::Key, kv)] {
             self.live |= u8::from(span.first != span.last) << input as u8;
         }
-        let program = self.program;
-        for &id in &program.order {
+        for &id in nodes {
             self.states[id.index()] = self.step(id);
         }
+    }
+
+    /// Those of `nodes` that must be evaluated again for boxes inside the last one, for the root to be known there: not
+    /// those that are constant on the last box, nor what only they or branches that are never taken need.
+    pub(crate) fn unsettled(&mut self, nodes: &[NodeId], unsettled: &mut Vec<NodeId>) {
+        let program = self.program;
+        unsettled.clear();
+        self.needed.clear();
+        self.needed.resize(program.steps.len(), false);
+        self.needed[program.root.index()] = true;
+        for &id in nodes.iter().rev() {
+            if !self.needed[id.index()] || self.states[id.index()].is_settled() {
+                continue;
+            }
+            unsettled.push(id);
+            let mut need = |x: NodeId| self.needed[x.index()] = true;
+            match &program.steps[id.index()] {
+                Step::Known(_) | Step::Input(_) => {}
+                Step::Load(_, indices) => indices.as_slice().iter().copied().for_each(need),
+                Step::Unary(_, x) | Step::Cast(x) => need(*x),
+                Step::Arithmetic { operands, relation, .. } | Step::Comparison { operands, relation, .. } => {
+                    operands.iter().copied().for_each(&mut need);
+                    relation.iter().flat_map(|form| &form.terms).for_each(|&(term, _)| need(term));
+                }
+                &Step::Select { condition, accept, reject } => {
+                    need(condition);
+                    let taken = self.states[condition.index()];
+                    let settled = taken.is_settled();
+                    for (branch, value) in [(accept, true), (reject, false)] {
+                        self.needed[branch.index()] |= !settled || taken.value.truth().is_always(value);
+                    }
+                }
+                Step::After { first, then } => {
+                    need(*first);
+                    need(*then);
+                }
+            }
+        }
+        unsettled.reverse();
+    }
+
+    /// All nodes that depend on the box.
+    pub(crate) fn nodes(&self) -> &'p [NodeId] {
+        &self.program.order
     }
 
     /// Bounds of a node's values at those points of the last box where it does not fault.

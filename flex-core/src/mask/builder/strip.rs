@@ -3,6 +3,7 @@
 use super::tile::TileProver;
 use super::{Judgement, Plan, StripRuns, Tiles};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use crate::ir::NodeId;
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;
 
@@ -27,6 +28,8 @@ pub(super) struct StripWorker<'p> {
     analysis: IntervalAnalysis<'p>,
     prover: TileProver<'p>,
     strip: Strip,
+    /// For every depth of the descent the nodes that are still to be evaluated there.
+    unsettled: Vec<Vec<NodeId>>,
     /// The runs of every row of the strip so far. The descent visits the tiles of a row from left to right.
     rows: Vec<Vec<Run>>,
 }
@@ -34,9 +37,11 @@ pub(super) struct StripWorker<'p> {
 impl<'p> StripWorker<'p> {
     pub(super) fn new(plan: &'p Plan<'p>) -> Self {
         let none = Tiles { q: (0, 0), kv: (0, 0) };
+        let analysis = IntervalAnalysis::new(&plan.program);
         Self {
             plan,
-            analysis: IntervalAnalysis::new(&plan.program),
+            unsettled: vec![analysis.nodes().to_vec()],
+            analysis,
             prover: TileProver::new(&plan.tile_programs),
             strip: Strip { b: 0, h: 0, tiles: none },
             rows: Vec::new(),
@@ -49,7 +54,7 @@ impl<'p> StripWorker<'p> {
         self.rows.resize_with(height.max(self.rows.len()), Vec::new);
         self.rows.iter_mut().for_each(Vec::clear);
         self.prover.start_strip();
-        self.descend(strip.tiles)?;
+        self.descend(strip.tiles, 0)?;
         let rows = &self.rows[..height];
         let mut runs = Vec::with_capacity(rows.iter().map(Vec::len).sum());
         rows.iter().for_each(|row| runs.extend_from_slice(row));
@@ -57,9 +62,10 @@ impl<'p> StripWorker<'p> {
         Ok(StripRuns { runs, lens, elements_evaluated: self.prover.elements_evaluated() })
     }
 
-    fn descend(&mut self, tiles: Tiles) -> Result<(), ModFault> {
+    /// Judges a box of tiles and what is inside it. `depth` is the number of boxes around it.
+    fn descend(&mut self, tiles: Tiles, depth: usize) -> Result<(), ModFault> {
         let index_box = self.index_box(tiles);
-        match self.judge(&index_box) {
+        match self.judge(&index_box, depth) {
             Verdict::Empty => return Ok(()),
             Verdict::Kept(kind) => {
                 self.emit(tiles, kind);
@@ -69,11 +75,12 @@ impl<'p> StripWorker<'p> {
         }
         let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
         if height == 1 && width == 1 {
-            if let Some(kind) = self.leaf(&index_box)? {
+            if let Some(kind) = self.leaf(&index_box, depth)? {
                 self.emit(tiles, kind);
             }
             return Ok(());
         }
+        self.settle(depth);
         // Halves are powers of two, so that boxes deep in the descent are aligned. A box that is about square is split
         // both ways at once: an edge that crosses it crosses both halves.
         let half = |(first, last): (u32, u32)| first + (last - first).next_power_of_two() / 2;
@@ -82,18 +89,28 @@ impl<'p> StripWorker<'p> {
         let lower = Tiles { q: (q_cut, tiles.q.1), ..tiles };
         let left = |t: Tiles| Tiles { kv: (tiles.kv.0, kv_cut), ..t };
         let right = |t: Tiles| Tiles { kv: (kv_cut, tiles.kv.1), ..t };
+        let inside = depth + 1;
         if height >= 2 * width {
-            self.descend(upper)?;
-            self.descend(lower)
+            self.descend(upper, inside)?;
+            self.descend(lower, inside)
         } else if width >= 2 * height {
-            self.descend(left(tiles))?;
-            self.descend(right(tiles))
+            self.descend(left(tiles), inside)?;
+            self.descend(right(tiles), inside)
         } else {
-            self.descend(left(upper))?;
-            self.descend(right(upper))?;
-            self.descend(left(lower))?;
-            self.descend(right(lower))
+            self.descend(left(upper), inside)?;
+            self.descend(right(upper), inside)?;
+            self.descend(left(lower), inside)?;
+            self.descend(right(lower), inside)
         }
+    }
+
+    /// Finds what is left to evaluate inside the box just judged.
+    fn settle(&mut self, depth: usize) {
+        if self.unsettled.len() == depth + 1 {
+            self.unsettled.push(Vec::new());
+        }
+        let (around, inside) = self.unsettled.split_at_mut(depth + 1);
+        self.analysis.unsettled(&around[depth], &mut inside[0]);
     }
 
     /// The elements of a box of tiles that lie inside the extent.
@@ -111,8 +128,8 @@ impl<'p> StripWorker<'p> {
         }
     }
 
-    fn judge(&mut self, index_box: &IndexBox) -> Verdict {
-        self.analysis.evaluate(index_box, FloatRange::ANY);
+    fn judge(&mut self, index_box: &IndexBox, depth: usize) -> Verdict {
+        self.analysis.evaluate_nodes(&self.unsettled[depth], index_box, FloatRange::ANY);
         if self.analysis.root_may_fault() {
             return Verdict::Undecided;
         }
@@ -126,8 +143,8 @@ impl<'p> StripWorker<'p> {
     }
 
     /// What a single tile keeps that [`judge`](Self::judge), called just before, did not decide; `None` for nothing.
-    fn leaf(&mut self, tile: &IndexBox) -> Result<Option<TileKind>, ModFault> {
-        let kind = self.prover.classify(&mut self.analysis, tile)?;
+    fn leaf(&mut self, tile: &IndexBox, depth: usize) -> Result<Option<TileKind>, ModFault> {
+        let kind = self.prover.classify(&mut self.analysis, &self.unsettled[depth], tile)?;
         Ok(match self.plan.judgement {
             Judgement::FaultsOnly => Some(TileKind::Partial),
             Judgement::Exact => kind,

@@ -1,6 +1,7 @@
 //! Single tiles that the edge of a mask crosses.
 
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use crate::ir::NodeId;
 use crate::mask::TileKind;
 use crate::mods::{BoundExpr, ModFault};
 use crate::rows::{RowEvaluator, RowProgram};
@@ -70,13 +71,15 @@ impl<'p> TileProver<'p> {
         self.elements_evaluated
     }
 
-    /// What a tile keeps: everything, something, or (`None`) nothing. `analysis` has just evaluated the tile.
+    /// What a tile keeps: everything, something, or (`None`) nothing. `analysis` has just evaluated the tile, by its
+    /// `unsettled` nodes.
     ///
     /// # Errors
     /// If the mask faults at some element.
     pub(super) fn classify(
         &mut self,
         analysis: &mut IntervalAnalysis,
+        unsettled: &[NodeId],
         tile: &IndexBox,
     ) -> Result<Option<TileKind>, ModFault> {
         let may_fault = analysis.root_may_fault();
@@ -86,7 +89,7 @@ impl<'p> TileProver<'p> {
             seen = Seen { kept: truth.is_somewhere(true), skipped: truth.is_somewhere(false) };
             if !seen.both() && self.search_pays() {
                 self.searches += 1;
-                self.search(analysis, tile, &mut seen);
+                self.search(analysis, unsettled, tile, &mut seen);
                 self.successes += u32::from(seen.both());
             }
         }
@@ -102,7 +105,13 @@ impl<'p> TileProver<'p> {
 
     /// Looks for boxes inside the tile over which the mask is proved to hold, or not to hold, somewhere. The tile is
     /// proved not to fault.
-    fn search(&mut self, analysis: &mut IntervalAnalysis, tile: &IndexBox, seen: &mut Seen) {
+    fn search(
+        &mut self,
+        analysis: &mut IntervalAnalysis,
+        unsettled: &[NodeId],
+        tile: &IndexBox,
+        seen: &mut Seen,
+    ) {
         let mut open = [*tile; SEARCH_BUDGET + 4];
         let (mut next, mut len) = (0, 1);
         let mut budget = SEARCH_BUDGET;
@@ -125,7 +134,7 @@ impl<'p> TileProver<'p> {
                 let part = IndexBox { q, kv, ..*tile };
                 let single = q.first == q.last && kv.first == kv.last;
                 self.elements_evaluated += u64::from(single);
-                analysis.evaluate(&part, FloatRange::ANY);
+                analysis.evaluate_nodes(unsettled, &part, FloatRange::ANY);
                 let truth = analysis.root().truth();
                 seen.kept |= truth.is_somewhere(true);
                 seen.skipped |= truth.is_somewhere(false);

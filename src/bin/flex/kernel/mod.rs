@@ -13,7 +13,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
 use flex_codegen::bundle::Bundle;
 use flex_codegen::plan::{Force, ModLoad, Request, plan};
-use flex_codegen::{Arch, CompiledKernel, Compiler, KernelSource, KernelSpec, Matmul};
+use flex_codegen::{Arch, CompiledKernel, Compiler, Guards, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::Shape;
 use serde::Serialize;
 
@@ -175,23 +175,24 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let value = [1, 8, args.seq_len, args.value_dim.unwrap_or(head_dim)];
             let dtype: DType = dtype.into();
             let aligned = |dim: usize| (dim * dtype.size()).is_multiple_of(16);
+            let (mask, score) =
+                (mods.mask.as_ref().map(MaskMod::bound), mods.score.as_ref().map(ScoreMod::bound));
+            let shape = Shape::new(shape, shape, value)?;
             let request = Request {
                 arch,
                 smem_limit: shared_memory_of(arch),
                 dtype,
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
-                shape: Shape::new(shape, shape, value)?,
-                vector_access: aligned(shape[3]) && aligned(value[3]),
-                mods: ModLoad::of(
-                    mods.mask.as_ref().map(|mask| &**mask.bound().expr()),
-                    mods.score.as_ref().map(|score| &**score.bound().expr()),
-                ),
+                shape,
+                vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
+                mods: ModLoad::of(mask.map(|mask| &**mask.expr()), score.map(|score| &**score.expr())),
                 force: Force::default(),
             };
             let chosen = plan(&request)?;
             let spec = KernelSpec {
-                mask: mods.mask.as_ref().map(|mask| Arc::clone(mask.bound().expr())),
-                score: mods.score.as_ref().map(|score| Arc::clone(score.bound().expr())),
+                guards: Guards::prove(mask, score, &shape.extent()),
+                mask: mask.map(|mask| Arc::clone(mask.expr())),
+                score: score.map(|score| Arc::clone(score.expr())),
                 ..request.spec(&chosen)
             };
             all.push(Wanted { name: name.clone(), spec, reason: chosen.reason });

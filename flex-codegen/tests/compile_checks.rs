@@ -1,0 +1,124 @@
+//! Every kernel of the plan's table through NVRTC for every architecture: no spills, no warnings. Needs no GPU.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flex_codegen::nvrtc::Nvrtc;
+use flex_codegen::plan::{Line, ModLoad, PORTABLE};
+use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul};
+use flex_core::attention::DType;
+
+/// NVRTC; `None` if the user says that there is none. A missing one is a failure, not a pass.
+fn nvrtc() -> Option<std::sync::Arc<Nvrtc>> {
+    if std::env::var_os("FLEX_SKIP_NVRTC").is_some_and(|value| value == "1") {
+        eprintln!("skipped: FLEX_SKIP_NVRTC=1");
+        return None;
+    }
+    Some(Nvrtc::get().expect("NVRTC, or FLEX_SKIP_NVRTC=1 to go without these checks"))
+}
+
+fn with_mods(base: &KernelSpec, mask: &str, score: Option<&str>, guards: Guards) -> KernelSpec {
+    KernelSpec { mask: Some(common::expr(mask)), score: score.map(common::expr), guards, ..base.clone() }
+}
+
+/// What is compiled for a line of the table.
+fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
+    let dtype = if line.half { DType::BF16 } else { DType::F32 };
+    let base = KernelSpec::new(arch, line.schedule, dtype, line.head_dim, line.head_dim);
+    let mut specs = vec![base.clone()];
+    match line.mods {
+        ModLoad::Light => specs.push(with_mods(&base, "sliding_window", None, Guards::Guarded)),
+        ModLoad::Heavy => {
+            specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
+            specs.push(with_mods(&base, "natten", Some("softcap"), Guards::Proved));
+        }
+    }
+    if !line.half {
+        specs.push(KernelSpec { matmul: Matmul::Tf32, ..base.clone() });
+    }
+    // Code that does not depend on the architecture is enough to see once.
+    if arch.is_hopper() {
+        if line.half {
+            specs.push(KernelSpec { dtype: DType::F16, ..base.clone() });
+        }
+        specs.push(KernelSpec { head_dim: line.head_dim - 16, ..base.clone() });
+        specs.push(KernelSpec { value_dim: line.head_dim / 2, ..base.clone() });
+        specs.push(KernelSpec { head_dim: line.head_dim - 5, value_dim: 24, vector_access: false, ..base });
+    }
+    specs
+}
+
+fn fits(spec: &KernelSpec, arch: Arch) -> bool {
+    KernelSource::new(spec).expect("a valid specification").smem_bytes <= arch.smem_limit()
+}
+
+/// Compiles on two threads; the complaints.
+fn check(nvrtc: &Nvrtc, specs: &[KernelSpec]) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let complaints = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let source = KernelSource::new(spec).expect("a valid specification");
+                    let complaint = match source.compile_with(nvrtc) {
+                        Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => continue,
+                        Ok(c) => format!("{} bytes spilled, {:?}", c.log.spill_bytes, c.log.warnings),
+                        Err(error) => error.to_string(),
+                    };
+                    complaints.lock().unwrap().push(format!("{}: {complaint}", source.describe));
+                }
+            });
+        }
+    });
+    complaints.into_inner().unwrap()
+}
+
+#[test]
+fn every_line_of_the_table_compiles_everywhere_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let mut specs = Vec::new();
+    for arch in Arch::CHECKED {
+        for line in PORTABLE.iter().filter(|line| !line.hopper_only || arch.is_hopper()) {
+            specs.extend(specs_of(line, arch).into_iter().filter(|spec| fits(spec, arch)));
+        }
+    }
+    let complaints = check(&nvrtc, &specs);
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
+}
+
+#[test]
+fn every_kind_of_mod_compiles_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let arch = Arch::of_device(9, 0);
+    let mut specs = Vec::new();
+    for (name, _) in common::MASKS {
+        let mask = common::expr(name);
+        let load = ModLoad::of(Some(&mask), None);
+        let line = PORTABLE.iter().find(|line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods);
+        let line = line.expect("a line for head dim 128");
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, 128, 128);
+        for guards in [Guards::Guarded, Guards::Proved] {
+            specs.push(with_mods(&base, name, None, guards));
+        }
+    }
+    let heavy = PORTABLE.iter().find(|l| l.half && l.q_len > 64 && l.head_dim == 128 && l.mods == ModLoad::Heavy);
+    let base = KernelSpec::new(arch, heavy.expect("a line").schedule, DType::BF16, 128, 128);
+    for (name, _) in common::SCORES {
+        for guards in [Guards::Guarded, Guards::Proved] {
+            specs.push(with_mods(&base, "causal", Some(name), guards));
+        }
+    }
+    let complaints = check(&nvrtc, &specs);
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
+}
+
+#[test]
+fn a_source_that_cannot_compile_gives_the_compilers_words() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let error = nvrtc.compile("wrong.cu", "__global__ void f() { undeclared = 1; }", &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("undeclared"), "{error}");
+    let unknown = Arch { major: 31, minor: 0, specific: false };
+    assert!(nvrtc.check_arch(unknown).unwrap_err().to_string().contains("sm_310"));
+}

@@ -1,0 +1,40 @@
+// What generated mods may leave out of the list in default_mods.cuh, and what then holds.
+#pragma once
+#include "flex/problem.cuh"
+
+namespace flex {
+
+template <class...>
+using Void = void;
+
+template <class Mods, class = void>
+struct ScoreIsLineInKey {
+    static constexpr bool value = false;
+};
+template <class Mods>
+struct ScoreIsLineInKey<Mods, Void<decltype(Mods::kScoreIsLineInKey)>> {
+    static constexpr bool value = Mods::kHasScore && Mods::kScoreIsLineInKey;
+};
+
+template <class Mods, class = void>
+struct HasExponentScale {
+    static constexpr bool value = false;
+};
+template <class Mods>
+struct HasExponentScale<Mods, Void<decltype(&Mods::exponent_scale)>> {
+    static constexpr bool value = true;
+};
+
+// What a score, modified or raw, is multiplied by to become an exponent of 2.
+template <class Mods, class Captures>
+__device__ __forceinline__ float exponent_scale(const Problem& problem, const Captures& captures) {
+    if constexpr (!Mods::kHasScore) {
+        return problem.scale * 1.44269504088896340736f;
+    } else if constexpr (HasExponentScale<Mods>::value) {
+        return Mods::exponent_scale(problem, captures);
+    } else {
+        return 1.0f;
+    }
+}
+
+}  // namespace flex
