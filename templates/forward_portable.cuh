@@ -134,7 +134,7 @@ class ForwardPortable {
 
     // Scores times this factor, which is positive, are exponents of 2.
     __device__ __forceinline__ float factor() const {
-        if constexpr (Mods::kHasScore) return 1.0f;
+        if constexpr (Mods::kHasScore) return Mods::exponent_scale(problem_, captures_);
         return (problem_.scale == 0.0f ? 1.0f : fabsf(problem_.scale)) * 1.44269504088896340736f;
     }
 

@@ -47,7 +47,7 @@ impl Arch {
     pub const fn smem_limit(self) -> u32 {
         match (self.major, self.minor) {
             (8, 0 | 7) => 163 << 10,
-            (9 | 10 | 11, _) => 227 << 10,
+            (9..=11, _) => 227 << 10,
             _ => 99 << 10,
         }
     }

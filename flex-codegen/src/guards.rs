@@ -5,8 +5,8 @@ use flex_core::mask::Extent;
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
-/// Positions below this are exact in f32.
-const EXACT_IN_F32: usize = 1 << 24;
+/// Up to this length f32 holds the terms of a score that is a line in the key well enough for 16-bit attention.
+const LONGEST: usize = 1 << 17;
 
 /// What has been proved of the mods' loads and divisions for the problem at hand.
 ///
@@ -18,17 +18,28 @@ pub enum Guards {
     /// free of faults, guards the loads that Rust would not always execute.
     #[default]
     Guarded,
-    /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken, and the positions are
-    /// below 2²⁴, so that f32 holds them exactly.
+    /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
+    /// 2¹⁷, so that positions may be computed with in f32; and the scale is positive.
     Proved,
 }
 
 impl Guards {
+    /// Whether a scale counts as positive: small ones, whose reciprocal may overflow, do not.
+    pub fn is_positive(scale: f32) -> bool {
+        scale >= 1e-30
+    }
+
     /// What the interval analysis proves of the mods, with the captures they are bound to, for every element of a
-    /// problem.
-    pub fn prove(mask: Option<&BoundExpr>, score: Option<&BoundExpr>, extent: &Extent) -> Self {
-        let positions_fit = extent.q_len.max(extent.kv_len) <= EXACT_IN_F32;
-        let proved = positions_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
+    /// problem whose scale [is positive](Self::is_positive).
+    pub fn prove(
+        mask: Option<&BoundExpr>,
+        score: Option<&BoundExpr>,
+        extent: &Extent,
+        positive_scale: bool,
+    ) -> Self {
+        let numbers_fit = extent.q_len.max(extent.kv_len) <= LONGEST && positive_scale;
+        let proved =
+            numbers_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
         if proved { Self::Proved } else { Self::Guarded }
     }
 }
@@ -57,25 +68,33 @@ mod tests {
 
     fn document_mask(guarded: bool, len: usize) -> MaskMod {
         let text = match guarded {
-            false => "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v0]\nv3 = load @0[v1]\nv4 = eq v2, v3\nreturn v4",
+            false => {
+                "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = kv\nv2 = load @0[v0]\nv3 = load @0[v1]\nv4 = eq v2, v3\nreturn v4"
+            }
             true => {
                 "capture @0 = doc: View<i32, 1>\nv0 = q\nv1 = len @0, 0\nv2 = lt v0, v1\nv3 = load @0[v0]\nv4 = kv\nv5 = load @0[v4]\n\
                  v6 = eq v3, v5\nv7 = false\nv8 = select v2, v6, v7\nreturn v8"
             }
         };
-        let captures = vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
+        let captures =
+            vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
         MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
     }
 
     #[test]
     fn the_length_of_a_capture_decides() {
         let extent = Extent { batch: 1, heads: 1, q_len: 100, kv_len: 60 };
-        let prove = |mask: &MaskMod| Guards::prove(Some(mask.bound()), None, &extent);
+        let prove = |mask: &MaskMod| Guards::prove(Some(mask.bound()), None, &extent, true);
         assert_eq!(prove(&document_mask(false, 100)), Guards::Proved);
         assert_eq!(prove(&document_mask(false, 99)), Guards::Guarded);
-        assert_eq!(prove(&document_mask(true, 60)), Guards::Guarded, "what a branch guards is still read by both sides");
-        assert_eq!(Guards::prove(None, None, &extent), Guards::Proved);
-        let long = Extent { kv_len: EXACT_IN_F32 + 1, ..extent };
-        assert_eq!(Guards::prove(None, None, &long), Guards::Guarded);
+        assert_eq!(
+            prove(&document_mask(true, 60)),
+            Guards::Guarded,
+            "what a branch guards is still read by both sides"
+        );
+        assert_eq!(Guards::prove(None, None, &extent, true), Guards::Proved);
+        assert_eq!(Guards::prove(None, None, &extent, false), Guards::Guarded);
+        let long = Extent { kv_len: LONGEST + 1, ..extent };
+        assert_eq!(Guards::prove(None, None, &long, true), Guards::Guarded);
     }
 }

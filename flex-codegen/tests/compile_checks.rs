@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
-use flex_codegen::plan::{Line, ModLoad, PORTABLE};
+use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
 use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::DType;
 
@@ -27,12 +27,14 @@ fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
     let dtype = if line.half { DType::BF16 } else { DType::F32 };
     let base = KernelSpec::new(arch, line.schedule, dtype, line.head_dim, line.head_dim);
     let mut specs = vec![base.clone()];
-    match line.mods {
-        ModLoad::Light => specs.push(with_mods(&base, "sliding_window", None, Guards::Guarded)),
-        ModLoad::Heavy => {
-            specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
-            specs.push(with_mods(&base, "natten", Some("softcap"), Guards::Proved));
-        }
+    if line.mods == ModLoad::Light {
+        specs.push(with_mods(&base, "sliding_window", None, Guards::Guarded));
+    } else {
+        specs.push(with_mods(&base, "natten", Some("softcap"), Guards::Proved));
+        specs.push(with_mods(&base, "document_causal", None, Guards::Guarded));
+    }
+    if line.mods == ModLoad::Faulting {
+        specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
     }
     if !line.half {
         specs.push(KernelSpec { matmul: Matmul::Tf32, ..base.clone() });
@@ -93,22 +95,44 @@ fn every_kind_of_mod_compiles_without_spills() {
     let Some(nvrtc) = nvrtc() else { return };
     let arch = Arch::of_device(9, 0);
     let mut specs = Vec::new();
-    for (name, _) in common::MASKS {
-        let mask = common::expr(name);
-        let load = ModLoad::of(Some(&mask), None);
-        let line = PORTABLE.iter().find(|line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods);
-        let line = line.expect("a line for head dim 128");
-        let base = KernelSpec::new(arch, line.schedule, DType::BF16, 128, 128);
+    let pairs = common::MASKS.iter().map(|(mask, _)| (*mask, None));
+    for (mask, score) in pairs.chain(common::SCORES.iter().map(|(score, _)| ("causal", Some(*score)))) {
         for guards in [Guards::Guarded, Guards::Proved] {
-            specs.push(with_mods(&base, name, None, guards));
+            let score_expr = score.map(common::expr);
+            let load = ModLoad::of(Some(&common::expr(mask)), score_expr.as_deref(), guards);
+            let fits =
+                |line: &&Line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods;
+            let line = PORTABLE.iter().find(fits).expect("a line for head dim 128");
+            let base = KernelSpec::new(arch, line.schedule, DType::BF16, 128, 128);
+            specs.push(with_mods(&base, mask, score, guards));
         }
     }
-    let heavy = PORTABLE.iter().find(|l| l.half && l.q_len > 64 && l.head_dim == 128 && l.mods == ModLoad::Heavy);
-    let base = KernelSpec::new(arch, heavy.expect("a line").schedule, DType::BF16, 128, 128);
+    let complaints = check(&nvrtc, &specs);
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
+}
+
+#[test]
+fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let arch = Arch::of_device(9, 0);
+    let mut specs = Vec::new();
+    for line in HOPPER {
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, line.head_dim, line.value_dim);
+        specs.push(base.clone());
+        specs.push(KernelSpec { dtype: DType::F16, ..base.clone() });
+        specs.push(KernelSpec { head_dim: line.head_dim - 16, ..base.clone() });
+        specs.push(KernelSpec { head_dim: 48, value_dim: 64, ..base.clone() });
+        specs.push(with_mods(&base, "causal", None, Guards::Proved));
+        specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
+        specs.push(with_mods(&base, "causal", Some("softcap"), Guards::Proved));
+    }
+    for (name, _) in common::MASKS {
+        let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
+        specs.push(with_mods(&base, name, None, Guards::Proved));
+    }
     for (name, _) in common::SCORES {
-        for guards in [Guards::Guarded, Guards::Proved] {
-            specs.push(with_mods(&base, "causal", Some(name), guards));
-        }
+        let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
+        specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
     }
     let complaints = check(&nvrtc, &specs);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));

@@ -6,8 +6,13 @@ use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Precision, Schedule, 
 use flex_core::attention::DType;
 
 fn base() -> KernelSpec {
-    let schedule =
-        Schedule { template: Template::ForwardPortable, tile_q: 128, tile_kv: 32, warps: 4, blocks_per_sm: 2 };
+    let schedule = Schedule {
+        template: Template::ForwardPortable,
+        tile_q: 128,
+        tile_kv: 32,
+        warps: 4,
+        blocks_per_sm: 2,
+    };
     KernelSpec::new(Arch::of_device(9, 0), schedule, DType::BF16, 128, 128)
 }
 
@@ -37,6 +42,7 @@ fn score_mods_guarded_and_accurate() {
 
 #[test]
 fn a_whole_kernel() {
-    let spec = KernelSpec { mask: Some(common::expr("causal")), score: Some(common::expr("alibi")), ..base() };
+    let spec =
+        KernelSpec { mask: Some(common::expr("causal")), score: Some(common::expr("alibi")), ..base() };
     insta::assert_snapshot!("kernel", KernelSource::new(&spec).unwrap().text);
 }

@@ -67,7 +67,7 @@ __device__ __forceinline__ void load_rows(unsigned shared, int shared_row_bytes,
     int row = thread / Layout::kChunks, column = thread % Layout::kChunks * Layout::kChunkElements;
     unsigned target = shared + row * shared_row_bytes + column * int(sizeof(Element));
     const Element* source = matrix.row(first + row) + column;
-#pragma unroll
+#pragma unroll(kKeepsColumn ? 64 : 2)
     for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; ++i) {
         if constexpr (!kKeepsColumn) {
             const int chunk = i * kThreads + thread;

@@ -13,7 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::code::{Guarding, ModCode};
-use super::{ModKind, exponent, kept_keys, mods, rewrite, simplify};
+use super::{ExponentScale, ModKind, exponent, kept_keys, mods, rewrite, simplify};
 use crate::plan::portable::tests::any_schedule;
 use crate::{Arch, CaptureLayout, FaultSites, KernelSpec, Precision, SlotError, abi};
 
@@ -48,7 +48,8 @@ impl Case {
             ..KernelSpec::new(Arch::OLDEST, any_schedule(), flex_core::attention::DType::F32, 64, 64)
         };
         let is_mask = bound.expr().result_type() == Type::Bool;
-        let expr = if is_mask { simplify(bound.expr()) } else { exponent(bound.expr(), &spec).unwrap() };
+        let expr =
+            if is_mask { simplify(bound.expr()) } else { exponent(bound.expr(), &spec).unwrap().score };
         let mut sites = Vec::new();
         let kind = if is_mask { ModKind::Mask } else { ModKind::Score };
         let scale = (!is_mask).then(|| rewrite::scale_of(&expr));
@@ -56,7 +57,15 @@ impl Case {
         let kept_keys = if is_mask { kept_keys::conditions(&expr) } else { None };
         let has_interval = kept_keys.is_some();
         let (mask, score) = if is_mask { (Some(code), None) } else { (None, Some(code)) };
-        let text = mods::Mods { mask, score, kept_keys, can_fault: !sites.is_empty() }.text();
+        let text = mods::Mods {
+            mask,
+            score,
+            kept_keys,
+            can_fault: !sites.is_empty(),
+            exponent_scale: ExponentScale::Constant(1.0),
+            key_line: None,
+        }
+        .text();
         let declared = Some(&**bound.expr());
         let layout =
             if is_mask { CaptureLayout::new(declared, None) } else { CaptureLayout::new(None, declared) };

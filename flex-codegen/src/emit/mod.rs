@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Snippet};
 use code::{Guarding, ModCode};
+use rewrite::{Exponent, ExponentScale};
 
 /// An operation of a kernel's mods that may fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,26 +55,31 @@ impl Snippet {
             Guards::Proved => (Guarding::None, Guarding::None),
         };
         let mask = spec.mask.as_deref().map(simplify);
-        let score = spec.score.as_deref().map(|expr| exponent(expr, spec)).transpose()?;
+        let exponent = spec.score.as_deref().map(|expr| exponent(expr, spec)).transpose()?;
         let mut sites = Vec::new();
         let mask_code = mask
             .as_ref()
             .map(|e| ModCode::new(ModKind::Mask, e, spec.precision, mask_guarding, None, &mut sites));
-        let score_code = score.as_ref().map(|e| {
-            let scale = Some(rewrite::scale_of(e));
-            ModCode::new(ModKind::Score, e, spec.precision, score_guarding, scale, &mut sites)
-        });
+        let mut score_code = |expr| {
+            let scale = Some(rewrite::scale_of(expr));
+            ModCode::new(ModKind::Score, expr, spec.precision, score_guarding, scale, &mut sites)
+        };
+        let score = exponent.as_ref().map(|e| score_code(&e.score));
+        let lines = exponent.as_ref().and_then(|e| e.key_line.as_ref());
+        let key_line = lines.map(|(slope, offset)| [score_code(slope), score_code(offset)]);
         let mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
             mask: mask_code,
-            score: score_code,
+            score,
             can_fault: !sites.is_empty(),
+            exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale),
+            key_line,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }
 }
 
-fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Expr, CodegenError> {
+fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Exponent, CodegenError> {
     rewrite::to_exponent(&simplify(expr), spec.precision, spec.guards).map_err(|error| CodegenError::Spec {
         what: "the score mod",
         got: error.to_string(),

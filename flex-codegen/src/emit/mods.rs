@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use flex_core::ir::NodeId;
+use flex_core::ir::{NodeId, Scalar};
 
 use super::code::ModCode;
 use super::kept_keys::{Condition, KeySide};
+use super::rewrite::ExponentScale;
 use super::scope::{Scope, field_type, is_worth_keeping};
+use super::text::literal;
 use super::variance::Level;
 
 /// The mods of a kernel.
@@ -16,6 +18,9 @@ pub(super) struct Mods<'a> {
     /// The conditions whose conjunction is the mask, if its kept keys are an interval.
     pub(super) kept_keys: Option<Vec<Condition>>,
     pub(super) can_fault: bool,
+    pub(super) exponent_scale: ExponentScale,
+    /// Slope and offset of a score that is a line in the key.
+    pub(super) key_line: Option<[ModCode<'a>; 2]>,
 }
 
 const SIGNATURE: &str = "const Problem& p, const Captures& c";
@@ -31,6 +36,7 @@ impl Mods<'_> {
             ("kHasMask", self.mask.is_some()),
             ("kKeptKeysAreInterval", self.kept_keys.is_some()),
             ("kHasScore", self.score.is_some()),
+            ("kScoreIsLineInKey", self.key_line.is_some()),
             ("kCanFault", self.can_fault),
         ] {
             writeln!(out, "    static constexpr bool {name} = {value};").expect("writing to a string");
@@ -42,9 +48,42 @@ impl Mods<'_> {
         out += &part_function("Column", "column", "kv", &part(Level::Column));
         out += &self.kept_keys_function();
         out += &element_function("bool", "mask", "", self.mask.as_ref(), "true");
+        out += &self.exponent_scale_function();
         out += &element_function("float", "score", "float qk, ", self.score.as_ref(), "qk");
+        out += &self.key_line_function();
         out += "};\n}  // namespace flex\n";
         out
+    }
+
+    fn exponent_scale_function(&self) -> String {
+        let value = match self.exponent_scale {
+            ExponentScale::Constant(factor) => literal(Scalar::F32(factor)).text,
+            ExponentScale::Launch => {
+                format!("{} * p.scale", literal(Scalar::F32(std::f32::consts::LOG2_E)).text)
+            }
+        };
+        format!(
+            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n        return {value};\n    }}\n"
+        )
+    }
+
+    fn key_line_function(&self) -> String {
+        let Some(parts) = &self.key_line else { return String::new() };
+        let mut out = format!(
+            "\n    static __device__ __forceinline__ float2 key_line({SIGNATURE}, const Row& row, int b, int h, int q) {{\n"
+        );
+        let mut names = Vec::new();
+        for (code, name) in parts.iter().zip(["slope", "offset"]) {
+            let mut scope = Scope::new(code);
+            let root = code.expr.root();
+            scope.compute(&[root]);
+            let value = scope.value(root).text.clone();
+            out += &format!("        float {name};\n        {{\n");
+            out += &scope.into_lines().lines().map(|line| format!("    {line}\n")).collect::<String>();
+            out += &format!("            {name} = {value};\n        }}\n");
+            names.push(name);
+        }
+        out + &format!("        return {{{}}};\n    }}\n", names.join(", "))
     }
 
     fn kept_keys_function(&self) -> String {

@@ -1,8 +1,8 @@
-//! A score mod as the kernel evaluates it: from the raw dot product to the exponent of 2.
+//! A score mod as the kernel evaluates it: from the raw dot product to a multiple of the exponent of 2.
 //!
-//! The result is log₂e · score_mod(qk · scale). Its captures are those of the mod and, last, the scale of the launch. With
-//! [`Precision::Fast`] the two factors are folded into the factors that are there, those that change least often first, so
-//! that they cost nothing an element.
+//! score · exponent_scale = log₂e · score_mod(qk · scale). The captures are those of the mod and, last, the scale of the
+//! launch. With [`Precision::Fast`] factors are folded into the factors that are there, those that change least often
+//! first, and what is common to all scores becomes the exponent's scale, which the exponential applies for nothing.
 
 use std::collections::HashMap;
 
@@ -12,18 +12,34 @@ use flex_core::ir::{BinaryOp, BuildError, Builder, CaptureId, Expr, Input, Node,
 use super::variance::{Level, inputs_of_node};
 use crate::{Guards, Precision};
 
+/// A rewritten score mod.
+#[derive(Debug)]
+pub(super) struct Exponent {
+    pub(super) score: Expr,
+    pub(super) scale: ExponentScale,
+    /// Slope and offset of the line in the key that the score is, beside `qk`.
+    pub(super) key_line: Option<(Expr, Expr)>,
+}
+
+/// What turns scores into exponents of 2; above 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ExponentScale {
+    /// A constant.
+    Constant(f32),
+    /// The scale of the launch, times log₂e.
+    Launch,
+}
+
 /// Rewrites a score mod.
-pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> Result<Expr, BuildError> {
+pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> Result<Exponent, BuildError> {
     let mut builder = Builder::new();
     for decl in expr.captures() {
         builder.declare(decl.name.clone(), decl.ty, decl.rank);
     }
     let scale = builder.declare("scale", Type::F32, 0);
     let mut rewrite = Rewrite { builder, precision, guards, inputs: Vec::new(), scaled: HashMap::new() };
-    let score = {
-        let (qk, scale) = (rewrite.builder.input(Input::Score), rewrite.builder.capture(scale));
-        rewrite.product(scale, qk)
-    };
+    let (qk, scale) = (rewrite.builder.input(Input::Score), rewrite.builder.capture(scale));
+    let score = rewrite.product(scale, qk);
     let mut moved: Vec<NodeId> = Vec::with_capacity(expr.nodes().len());
     for node in expr.nodes() {
         let id = match *node {
@@ -32,8 +48,46 @@ pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> 
         };
         moved.push(id);
     }
-    let root = rewrite.times_log2_e(moved[expr.root().index()]);
-    rewrite.builder.finish(root)
+    let root = moved[expr.root().index()];
+    // Where nothing faults and the scale is positive (which is part of the proof), qk + rest / scale.
+    if let Some(rest) =
+        rewrite.rest_beside(score, root).filter(|_| precision == Precision::Fast && guards == Guards::Proved)
+    {
+        let one = rewrite.builder.constant(1.0f32);
+        let unscale = rewrite.builder.binary(BinaryOp::Div, one, scale);
+        let line = rewrite.line_in_key(rest);
+        let key_line = match line {
+            Some(Line { slope, offset }) => {
+                let zero = rewrite.builder.constant(0.0f32);
+                let parts = [slope.unwrap_or(zero), offset.unwrap_or(zero)];
+                let [slope, offset] = parts.map(|part| rewrite.product(unscale, part));
+                Some((rewrite.builder.clone().finish(slope)?, rewrite.builder.clone().finish(offset)?))
+            }
+            None => None,
+        };
+        let rest = rewrite.times(rest, unscale);
+        let root = rewrite.builder.binary(BinaryOp::Add, qk, rest);
+        let score = rewrite.builder.finish(root)?;
+        return Ok(Exponent { score, scale: ExponentScale::Launch, key_line });
+    }
+    let log2_e = rewrite.builder.constant(std::f32::consts::LOG2_E);
+    let mut root = rewrite.times(root, log2_e);
+    let mut scale = 1.0;
+    if let Node::Binary(BinaryOp::Mul, a, b) = rewrite.get(root)
+        && precision == Precision::Fast
+        && let Some(factor) = rewrite.constant(a).filter(|factor| *factor > 0.0 && factor.is_normal())
+    {
+        (scale, root) = (factor, b);
+    }
+    let score = rewrite.builder.finish(root)?;
+    Ok(Exponent { score, scale: ExponentScale::Constant(scale), key_line: None })
+}
+
+/// `slope · key + offset`, both of the row; `None` is zero.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    slope: Option<NodeId>,
+    offset: Option<NodeId>,
 }
 
 struct Rewrite {
@@ -42,7 +96,7 @@ struct Rewrite {
     guards: Guards,
     /// Of the nodes asked for so far; nodes are only ever added.
     inputs: Vec<Inputs>,
-    /// What [`Self::times_log2_e`] has made of which node.
+    /// What [`Self::times`] has made of which node, the factor being always the same.
     scaled: HashMap<NodeId, NodeId>,
 }
 
@@ -100,6 +154,12 @@ impl Rewrite {
         if let (Some(x), Some(y)) = (self.constant(a), self.constant(b)) {
             return self.builder.constant(x * y);
         }
+        if self.constant(a) == Some(1.0) {
+            return b;
+        }
+        if self.constant(b) == Some(1.0) {
+            return a;
+        }
         let (rare, often) = if self.level(a) <= self.level(b) { (a, b) } else { (b, a) };
         if let Node::Binary(BinaryOp::Mul, x, y) = self.get(often) {
             let (inner, rest) = if self.level(x) <= self.level(y) { (x, y) } else { (y, x) };
@@ -152,41 +212,187 @@ impl Rewrite {
         self.builder.as_const(id).and_then(|value| value.as_f32())
     }
 
-    /// `x · log₂e`; when fast, with the factor moved to where it costs least.
-    fn times_log2_e(&mut self, x: NodeId) -> NodeId {
+    /// `x · factor`; when fast, with the factor moved to where it costs least.
+    fn times(&mut self, x: NodeId, factor: NodeId) -> NodeId {
         if let Some(&known) = self.scaled.get(&x) {
             return known;
         }
-        let log2_e = self.builder.constant(std::f32::consts::LOG2_E);
         let scaled = if !self.fast() || self.level(x) < Level::Element {
-            self.product(log2_e, x)
+            self.product(factor, x)
         } else {
             match self.get(x) {
                 Node::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) => {
-                    let (a, b) = (self.times_log2_e(a), self.times_log2_e(b));
+                    let (a, b) = (self.times(a, factor), self.times(b, factor));
                     self.builder.binary(op, a, b)
                 }
                 Node::Unary(UnaryOp::Neg, a) => {
-                    let a = self.times_log2_e(a);
+                    let a = self.times(a, factor);
                     self.builder.unary(UnaryOp::Neg, a)
                 }
                 Node::Select { condition, accept, reject } => {
-                    let (accept, reject) = (self.times_log2_e(accept), self.times_log2_e(reject));
+                    let (accept, reject) = (self.times(accept, factor), self.times(reject, factor));
                     self.builder.select(condition, accept, reject)
                 }
                 Node::After { first, then } => {
-                    let then = self.times_log2_e(then);
+                    let then = self.times(then, factor);
                     self.builder.after(first, then)
                 }
-                _ => self.product(log2_e, x),
+                _ => self.product(factor, x),
             }
         };
         self.scaled.insert(x, scaled);
         scaled
+    }
+
+    /// What is added to the score, if the mod is such a sum and the rest does not depend on the score.
+    fn rest_beside(&mut self, score: NodeId, root: NodeId) -> Option<NodeId> {
+        let rest = match self.get(root) {
+            Node::Binary(BinaryOp::Add, a, b) if a == score => b,
+            Node::Binary(BinaryOp::Add, a, b) if b == score => a,
+            Node::Binary(BinaryOp::Sub, a, b) if a == score => self.builder.unary(UnaryOp::Neg, b),
+            _ => return None,
+        };
+        self.level(rest);
+        (!self.inputs[rest.index()].contains(Input::Score)).then_some(rest)
+    }
+
+    /// Slope and offset of a value that is a line in the key.
+    fn line_in_key(&mut self, x: NodeId) -> Option<Line> {
+        if self.level(x) <= Level::Row {
+            return Some(Line { slope: None, offset: Some(x) });
+        }
+        match self.get(x) {
+            Node::Cast(Type::F32, key) if self.get(key) == Node::Input(Input::Key) => {
+                Some(Line { slope: Some(self.builder.constant(1.0f32)), offset: None })
+            }
+            Node::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) => {
+                let (a, b) = (self.line_in_key(a)?, self.line_in_key(b)?);
+                let mut join = |a, b| match (a, b) {
+                    (a, None) => a,
+                    (None, Some(b)) if op == BinaryOp::Sub => Some(self.builder.unary(UnaryOp::Neg, b)),
+                    (None, b) => b,
+                    (Some(a), Some(b)) => Some(self.builder.binary(op, a, b)),
+                };
+                Some(Line { slope: join(a.slope, b.slope), offset: join(a.offset, b.offset) })
+            }
+            Node::Unary(UnaryOp::Neg, a) => {
+                let line = self.line_in_key(a)?;
+                let mut negate = |part: Option<NodeId>| part.map(|id| self.builder.unary(UnaryOp::Neg, id));
+                Some(Line { slope: negate(line.slope), offset: negate(line.offset) })
+            }
+            Node::Binary(BinaryOp::Mul, a, b) => {
+                let (factor, other) = if self.level(a) <= Level::Row { (a, b) } else { (b, a) };
+                if self.level(factor) > Level::Row {
+                    return None;
+                }
+                let line = self.line_in_key(other)?;
+                let mut multiply =
+                    |part: Option<NodeId>| part.map(|id| self.builder.binary(BinaryOp::Mul, factor, id));
+                Some(Line { slope: multiply(line.slope), offset: multiply(line.offset) })
+            }
+            _ => None,
+        }
     }
 }
 
 /// The capture that stands for the scale of the launch in an expression of [`to_exponent`].
 pub(super) fn scale_of(expr: &Expr) -> CaptureId {
     CaptureId(expr.captures().len() as u32 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use flex_core::analysis::interpret::{Interpreter, Point};
+    use flex_core::capture::{Capture, CaptureValue, IntoArray};
+    use flex_core::ir::Scalar;
+    use flex_core::mods::BoundExpr;
+
+    use super::*;
+
+    const SCALE: f32 = 0.125;
+
+    fn captures() -> Vec<Capture> {
+        let array = |name: &str, values: &[f32]| Capture {
+            name: name.into(),
+            value: CaptureValue::Array(values.into_array()),
+        };
+        vec![array("slope", &[0.3, 0.7]), array("bias", &[0.1, -0.4, 2.0, 1.5, -3.0, 0.2, 0.9, -0.6])]
+    }
+
+    const HEAD: &str = "capture @0 = slope: View<f32, 1>\ncapture @1 = bias: View<f32, 1>\nv0 = score\nv1 = h\nv2 = load @0[v1]\n";
+
+    /// Mods over both captures, and whether they are lines in the key.
+    const MODS: &[(&str, bool)] = &[
+        (
+            "v3 = q\nv4 = kv\nv5 = sub v4, v3\nv6 = cast f32 v5\nv7 = mul v2, v6\nv8 = add v0, v7\nreturn v8",
+            true,
+        ),
+        (
+            "v3 = q\nv4 = kv\nv5 = sub v3, v4\nv6 = abs v5\nv7 = cast f32 v6\nv8 = mul v7, v2\nv9 = sub v0, v8\nreturn v9",
+            false,
+        ),
+        (
+            "v3 = q\nv4 = kv\nv5 = sub v3, v4\nv6 = cast f32 v5\nv7 = mul v6, v2\nv8 = sub v0, v7\nreturn v8",
+            true,
+        ),
+        ("v3 = kv\nv4 = load @1[v3]\nv5 = mul v4, v2\nv6 = add v5, v0\nreturn v6", false),
+        ("v3 = 20.0f32\nv4 = div v0, v3\nv5 = tanh v4\nv6 = mul v3, v5\nv7 = mul v6, v2\nreturn v7", false),
+        (
+            "v3 = kv\nv4 = q\nv5 = ge v4, v3\nv6 = mul v0, v2\nv7 = neg v6\nv8 = select v5, v7, v0\nv9 = div v8, v2\nreturn v9",
+            false,
+        ),
+        ("v3 = mul v0, v0\nv4 = mul v3, v2\nv5 = sub v4, v0\nreturn v5", false),
+        ("v3 = add v0, v2\nreturn v3", true),
+    ];
+
+    fn evaluate(bound: &BoundExpr, at: Point, score: f64) -> f64 {
+        Interpreter::<f64>::new(bound).evaluate(at, score).unwrap().real()
+    }
+
+    #[test]
+    fn the_exponent_is_the_mod_of_the_scaled_product() {
+        for &(text, is_line) in MODS {
+            let expr: Expr = format!("{HEAD}{text}").parse().unwrap();
+            let original = BoundExpr::new("original", expr.clone(), captures()).unwrap();
+            let mut with_scale = captures();
+            with_scale
+                .push(Capture { name: "scale".into(), value: CaptureValue::Scalar(Scalar::F32(SCALE)) });
+            let bind = |expr: Expr| BoundExpr::new("exponent", expr, with_scale.clone()).unwrap();
+            for precision in [Precision::Fast, Precision::Accurate] {
+                for guards in [Guards::Proved, Guards::Guarded] {
+                    let exponent = to_exponent(&expr, precision, guards).unwrap();
+                    let scale = match exponent.scale {
+                        ExponentScale::Constant(factor) => factor,
+                        ExponentScale::Launch => SCALE * std::f32::consts::LOG2_E,
+                    };
+                    let line = exponent.key_line.map(|(slope, offset)| (bind(slope), bind(offset)));
+                    assert_eq!(
+                        line.is_some(),
+                        is_line && precision == Precision::Fast && guards == Guards::Proved,
+                        "{text}"
+                    );
+                    let score = bind(exponent.score);
+                    for (h, q, kv) in [(0, 3, 5), (1, 7, 2), (1, 0, 0), (0, 4, 7)] {
+                        let (at, qk) = (Point { b: 0, h, q, kv }, 3.75);
+                        let expected =
+                            std::f64::consts::LOG2_E * evaluate(&original, at, qk * f64::from(SCALE));
+                        let got = f64::from(scale) * evaluate(&score, at, qk);
+                        assert!(
+                            (got - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+                            "{text} at {at:?}: {got}, expected {expected}"
+                        );
+                        if let Some((slope, offset)) = &line {
+                            let spread =
+                                qk + evaluate(slope, at, 0.0) * f64::from(kv) + evaluate(offset, at, 0.0);
+                            let got = f64::from(scale) * spread;
+                            assert!(
+                                (got - expected).abs() <= 1e-6 * (1.0 + expected.abs()),
+                                "{text} at {at:?}: line {got}, expected {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

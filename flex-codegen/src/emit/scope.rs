@@ -40,7 +40,11 @@ impl<'a> Scope<'a> {
         for id in expr.ids().rev() {
             if uses[id.index()] > 0 && self.values[id.index()].is_none() {
                 // A guarded load names its indices more than once.
-                let times = if matches!(expr.node(id), Node::Load(..)) && self.code.load_is_guarded(id) { 2 } else { 1 };
+                let times = if matches!(expr.node(id), Node::Load(..)) && self.code.load_is_guarded(id) {
+                    2
+                } else {
+                    1
+                };
                 expr.node(id).for_each_operand(|operand| uses[operand.index()] += times);
             }
         }
@@ -48,7 +52,8 @@ impl<'a> Scope<'a> {
             if uses[id.index()] > 0 && self.values[id.index()].is_none() {
                 let value = self.value_of(id);
                 let is_result = roots == [id] && uses[id.index()] == 1;
-                let value = if is_result { value } else { self.name_if_worth_it(id, value, uses[id.index()]) };
+                let value =
+                    if is_result { value } else { self.name_if_worth_it(id, value, uses[id.index()]) };
                 self.values[id.index()] = Some(value);
             }
         }

@@ -1,15 +1,18 @@
 //! Which kernel, with which tiles: a table with reasons.
 
+pub(crate) mod hopper;
 pub(crate) mod portable;
 
+pub use hopper::{HOPPER, HopperLine};
 pub use portable::{Line, PORTABLE};
 
+use flex_core::analysis::faults::Faults;
 use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::keeps_an_interval;
-use crate::{Arch, KernelSpec, Matmul, Schedule, Template};
+use crate::{Arch, Guards, KernelSpec, Matmul, Schedule, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +29,8 @@ pub struct Request {
     pub shape: Shape,
     /// Base addresses, strides and rows are multiples of 16 bytes.
     pub vector_access: bool,
+    /// The copy engine of Hopper can address query, key and value, and the scale is above 0.
+    pub bulk_copies: bool,
     /// How many registers the mods take.
     pub mods: ModLoad,
     /// What the user insists on.
@@ -41,13 +46,18 @@ pub enum ModLoad {
     Light,
     /// Values a row, values a column, and the temporaries of an element.
     Heavy,
+    /// Besides, the faults of a score mod that nothing has been proved of.
+    Faulting,
 }
 
 impl ModLoad {
     /// The load of the given mods.
-    pub fn of(mask: Option<&Expr>, score: Option<&Expr>) -> Self {
-        let light = score.is_none() && mask.is_none_or(keeps_an_interval);
-        if light { Self::Light } else { Self::Heavy }
+    pub fn of(mask: Option<&Expr>, score: Option<&Expr>, guards: Guards) -> Self {
+        match score {
+            None if mask.is_none_or(keeps_an_interval) => Self::Light,
+            Some(score) if guards == Guards::Guarded && Faults::of(score).any(score.root()) => Self::Faulting,
+            _ => Self::Heavy,
+        }
     }
 }
 
@@ -107,41 +117,63 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
     if !request.arch.is_supported() {
         return Err(PlanError::UnsupportedArch(request.arch));
     }
-    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let Shape { head_dim, value_dim, .. } = request.shape;
     let largest = head_dim.max(value_dim);
     if largest > portable::MAX_HEAD_DIM as usize {
         return Err(PlanError::HeadDim { head_dim, value_dim, max: portable::MAX_HEAD_DIM });
     }
-    let smem = |schedule: Schedule| {
-        portable::smem_bytes(
-            request.dtype,
-            head_dim as u32,
-            value_dim as u32,
-            schedule.tile_q,
-            schedule.tile_kv,
-        )
-    };
-    let half = request.dtype != DType::F32;
-    let fitting = PORTABLE.iter().filter(|line| {
-        line.half == half
-            && largest <= line.head_dim as usize
-            && q_len <= line.q_len as usize
-            && request.mods <= line.mods
-            && (!line.hopper_only || request.arch.is_hopper())
-    });
     let candidates: Vec<(Schedule, &str)> = match request.force.schedule {
         Some(schedule) => vec![(schedule, "forced")],
-        None => fitting.map(|line| (line.schedule, line.reason)).collect(),
+        None => hopper_lines(request).chain(portable_lines(request)).collect(),
     };
+    let wanted = |schedule: &Schedule| request.force.template.is_none_or(|template| template == schedule.template);
     let mut needed = u32::MAX;
-    for (schedule, reason) in candidates {
-        let smem_bytes = smem(schedule);
+    for (schedule, reason) in candidates.into_iter().filter(|(schedule, _)| wanted(schedule)) {
+        let smem_bytes = smem_bytes(request, schedule);
         if smem_bytes <= request.smem_limit {
             return Ok(Plan { schedule, smem_bytes, reason: reason.into() });
         }
         needed = needed.min(smem_bytes);
     }
     Err(PlanError::SharedMemory { limit: request.smem_limit, needed })
+}
+
+/// The lines of the Hopper kernel's table that serve the request.
+fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
+    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let serves = request.arch.is_hopper()
+        && request.dtype != DType::F32
+        && request.vector_access
+        && request.bulk_copies
+        && hopper::takes_head_dims(head_dim, value_dim)
+        && (q_len >= hopper::MIN_QUERIES || request.force.template == Some(Template::ForwardSm90));
+    let fits = move |line: &&HopperLine| {
+        serves && head_dim <= line.head_dim as usize && value_dim <= line.value_dim as usize
+    };
+    HOPPER.iter().filter(fits).map(|line| (line.schedule, line.reason))
+}
+
+/// The lines of the portable kernel's table that serve the request.
+fn portable_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
+    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let (arch, mods, half) = (request.arch, request.mods, request.dtype != DType::F32);
+    let fits = move |line: &&Line| {
+        line.half == half
+            && head_dim.max(value_dim) <= line.head_dim as usize
+            && q_len <= line.q_len as usize
+            && mods <= line.mods
+            && (!line.hopper_only || arch.is_hopper())
+    };
+    PORTABLE.iter().filter(fits).map(|line| (line.schedule, line.reason))
+}
+
+fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {
+    let (head_dim, value_dim) = (request.shape.head_dim as u32, request.shape.value_dim as u32);
+    let Schedule { template, tile_q, tile_kv, .. } = schedule;
+    match template {
+        Template::ForwardPortable => portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv),
+        Template::ForwardSm90 => hopper::smem_bytes(head_dim, value_dim, tile_q, tile_kv),
+    }
 }
 
 impl Request {
@@ -162,7 +194,8 @@ mod tests {
 
     fn request(arch: Arch, dtype: DType, dims: [usize; 4]) -> Request {
         let [q_len, kv_len, head_dim, value_dim] = dims;
-        let shape = Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
+        let shape =
+            Shape::new([2, 4, q_len, head_dim], [2, 2, kv_len, head_dim], [2, 2, kv_len, value_dim]).unwrap();
         Request {
             arch,
             smem_limit: arch.smem_limit(),
@@ -170,6 +203,7 @@ mod tests {
             matmul: Matmul::Accurate,
             shape,
             vector_access: true,
+            bulk_copies: true,
             mods: ModLoad::Light,
             force: Force::default(),
         }
@@ -181,10 +215,14 @@ mod tests {
             for dtype in [DType::F32, DType::F16, DType::BF16] {
                 for head_dim in 1..=256 {
                     for value_dim in [1, 64, head_dim, 256] {
-                        for mods in [ModLoad::Light, ModLoad::Heavy] {
-                            let request = Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
+                        for mods in [ModLoad::Light, ModLoad::Heavy, ModLoad::Faulting] {
+                            let request =
+                                Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
                             let plan = plan(&request).unwrap();
-                            assert!(plan.smem_bytes <= request.smem_limit, "{arch} {dtype} {head_dim}/{value_dim}");
+                            assert!(
+                                plan.smem_bytes <= request.smem_limit,
+                                "{arch} {dtype} {head_dim}/{value_dim}"
+                            );
                             let spec = KernelSpec { vector_access: false, ..request.spec(&plan) };
                             assert_eq!(crate::KernelSource::new(&spec).unwrap().smem_bytes, plan.smem_bytes);
                         }
@@ -203,7 +241,9 @@ mod tests {
         let wide = request(arch, DType::BF16, [100, 100, 64, 257]);
         assert_eq!(plan(&wide), Err(PlanError::HeadDim { head_dim: 64, value_dim: 257, max: 256 }));
         let small = Request { smem_limit: 1000, ..good };
-        assert!(matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000));
+        assert!(
+            matches!(plan(&small), Err(PlanError::SharedMemory { limit: 1000, needed }) if needed > 1000)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use flex_core::attention::DType;
 
-use super::ModLoad::{self, Heavy, Light};
+use super::ModLoad::{self, Faulting, Heavy, Light};
 use crate::{CodegenError, KernelSpec, Matmul, Schedule, Template};
 
 /// The largest head dim that the portable kernel takes.
@@ -37,18 +37,19 @@ const ANY: u32 = u32::MAX;
 /// taken.
 #[rustfmt::skip]
 pub const PORTABLE: &[Line] = &[
-    Line { half: true, head_dim: 128, q_len: 64, mods: Heavy, hopper_only: false, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
-    Line { half: true, head_dim: 64, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
+    Line { half: true, head_dim: 128, q_len: 64, mods: Faulting, hopper_only: false, schedule: tiles(64, 64, 4, 2), reason: "few queries: a smaller tile wastes fewer rows" },
+    Line { half: true, head_dim: 64, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory" },
     Line { half: true, head_dim: 128, q_len: ANY, mods: Light, hopper_only: true, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
     Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave too few registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
-    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
-    Line { half: false, head_dim: 256, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
+    Line { half: true, head_dim: 128, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 64, 4, 2), reason: "16 rows a warp leave registers for faults" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 128, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "f32 operands take twice the shared memory" },
+    Line { half: false, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(32, 16, 2, 1), reason: "the device has too little shared memory for 64 queries" },
 ];
 
 /// The bytes of a row of `head_dim` elements in shared memory: padded to whole steps of the products, and by 16 bytes

@@ -178,19 +178,25 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let (mask, score) =
                 (mods.mask.as_ref().map(MaskMod::bound), mods.score.as_ref().map(ScoreMod::bound));
             let shape = Shape::new(shape, shape, value)?;
+            let guards = Guards::prove(mask, score, &shape.extent(), true);
             let request = Request {
                 arch,
-                smem_limit: shared_memory_of(arch),
+                smem_limit: arch.smem_limit(),
                 dtype,
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape,
                 vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
-                mods: ModLoad::of(mask.map(|mask| &**mask.expr()), score.map(|score| &**score.expr())),
+                bulk_copies: true,
+                mods: ModLoad::of(
+                    mask.map(|mask| &**mask.expr()),
+                    score.map(|score| &**score.expr()),
+                    guards,
+                ),
                 force: Force::default(),
             };
             let chosen = plan(&request)?;
             let spec = KernelSpec {
-                guards: Guards::prove(mask, score, &shape.extent()),
+                guards,
                 mask: mask.map(|mask| Arc::clone(mask.expr())),
                 score: score.map(|score| Arc::clone(score.expr())),
                 ..request.spec(&chosen)
@@ -199,16 +205,6 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
         }
     }
     Ok(all)
-}
-
-/// The shared memory that a block may ask for, as the CUDA programming guide lists it by compute capability.
-fn shared_memory_of(arch: Arch) -> u32 {
-    let kib = match (arch.major, arch.minor) {
-        (8, 0) | (8, 7) => 163,
-        (8, _) | (12, _) => 99,
-        _ => 227,
-    };
-    kib * 1024
 }
 
 fn product<'a, A, B, C>(
