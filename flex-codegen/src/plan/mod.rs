@@ -133,7 +133,8 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
             && largest <= line.head_dim as usize
             && q_len <= line.q_len as usize
             && request.mods <= line.mods
-            && (!line.hopper_only || request.arch.is_hopper())
+            && (!line.hopper_only
+                || request.arch.is_hopper() && [head_dim, value_dim] == [line.head_dim as usize; 2])
     });
     let candidates: Vec<(Schedule, &str)> = match request.force.schedule {
         Some(schedule) => vec![(schedule, "forced")],
