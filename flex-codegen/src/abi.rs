@@ -27,10 +27,16 @@ pub struct BlockMask {
     pub row_offsets: u64,
     /// The runs of all rows.
     pub runs: u64,
+    /// `[i32; 2]` a query: the first key it keeps and one past the last; 0 where the mods know the mask themselves.
+    pub kept_keys: u64,
     /// Rows from one batch entry to the next; 0 where the mask does not depend on it.
     pub batch_rows: u32,
     /// Rows from one head to the next; 0 where the mask does not depend on it.
     pub head_rows: u32,
+    /// Entries of `kept_keys` from one batch entry to the next; 0 where the mask does not depend on it.
+    pub kept_batch_rows: u32,
+    /// Entries of `kept_keys` from one head to the next; 0 where the mask does not depend on it.
+    pub kept_head_rows: u32,
 }
 
 /// The first fault of a launch. Zero it before launching a kernel that [can fault](crate::CompiledKernel::can_fault).
@@ -101,12 +107,12 @@ pub struct Problem {
 
 const _: () = {
     assert!(size_of::<Strides>() == 24);
-    assert!(size_of::<BlockMask>() == 24);
+    assert!(size_of::<BlockMask>() == 40);
     assert!(size_of::<Fault>() == 28);
     assert!(std::mem::offset_of!(Problem, query_strides) == 48);
     assert!(std::mem::offset_of!(Problem, batch) == 144);
     assert!(std::mem::offset_of!(Problem, block_mask) == 168);
-    assert!(std::mem::offset_of!(Problem, work_order) == 192);
-    assert!(size_of::<Problem>() == 216);
+    assert!(std::mem::offset_of!(Problem, work_order) == 208);
+    assert!(size_of::<Problem>() == 232);
     assert!(size_of::<flex_core::mask::Run>() == 8);
 };

@@ -22,7 +22,7 @@ mod spec;
 
 pub use arch::{Arch, ParseArchError};
 pub use compiler::{Compiler, Stats};
-pub use emit::{CaptureLayout, CaptureSlot, FaultSite, ModKind, SlotContent, SlotError};
+pub use emit::{CaptureLayout, CaptureSlot, FaultSite, ModKind, SlotContent, SlotError, keeps_an_interval};
 pub use error::CodegenError;
 pub use fault::{FaultPlace, FaultSites};
 pub use guards::Guards;

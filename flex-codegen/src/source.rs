@@ -256,6 +256,9 @@ fn describe(spec: &KernelSpec) -> String {
             text += name;
         }
     }
+    if spec.kept_keys_from_table {
+        text += ", kept keys from a table";
+    }
     if spec.mask.is_some() || spec.score.is_some() {
         text += match spec.precision {
             Precision::Accurate => ", accurate",

@@ -89,6 +89,9 @@ pub struct KernelSpec {
     pub guards: Guards,
     /// The mask of partial tiles.
     pub mask: Option<Arc<Expr>>,
+    /// The launch brings the interval of keys that each query keeps ([`abi::BlockMask::kept_keys`](crate::abi::BlockMask)),
+    /// so that one kernel serves all such masks; then there is no `mask`.
+    pub kept_keys_from_table: bool,
     /// The score mod.
     pub score: Option<Arc<Expr>>,
 }
@@ -109,6 +112,7 @@ impl KernelSpec {
             precision,
             guards: Guards::Guarded,
             mask: None,
+            kept_keys_from_table: false,
             score: None,
         }
     }

@@ -13,6 +13,7 @@ use flex_core::mask::{BlockMask, BlockSize, RunTable};
 use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
 
 use super::captures::{self, CaptureCopies};
+use super::kept_keys::KeptKeys;
 use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
@@ -151,7 +152,13 @@ impl CallCache {
 
     fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
         let CallSpec { shape, dtype, vector_access, bulk_copies, matmul, force, .. } = *spec;
-        let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
+        let kept = match spec.mask {
+            MaskSource::Block(mask) => KeptKeys::of(mask),
+            _ => None,
+        };
+        // A table of kept keys stands for the mask and its captures.
+        let mask = spec.mask.bound().filter(|_| kept.is_none());
+        let score = spec.score.map(ScoreMod::bound);
 
         let (arch, smem_limit) = (device.arch(), device.smem_bytes());
         let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
@@ -162,6 +169,7 @@ impl CallCache {
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
         kernel_spec.guards = guards;
+        kernel_spec.kept_keys_from_table = kept.is_some();
         kernel_spec.mask = mask.map(|bound| bound.expr().clone());
         kernel_spec.score = score.map(|bound| bound.expr().clone());
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -177,7 +185,7 @@ impl CallCache {
         };
         let kernel = device.modules().load(device, compiled)?;
 
-        let device_mask = self.device_mask(device, spec, &kernel)?;
+        let device_mask = self.device_mask(device, spec, kept.as_ref(), &kernel)?;
         let mut copies = Vec::new();
         let mut captures = Vec::new();
         kernel.compiled.captures.pack(
@@ -226,6 +234,7 @@ impl CallCache {
         &self,
         device: CudaDevice,
         spec: &CallSpec<'_>,
+        kept: Option<&KeptKeys>,
         kernel: &LoadedKernel,
     ) -> Result<Option<Arc<DeviceMask>>, Error> {
         let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
@@ -241,6 +250,7 @@ impl CallCache {
                     device,
                     &built,
                     &tiled,
+                    None,
                     &spec.shape,
                     element_bytes,
                 )?)));
@@ -258,7 +268,7 @@ impl CallCache {
             return Ok(Some(known));
         }
         let tiled = TiledRuns::of(mask, tiles)?;
-        let uploaded = Arc::new(masks::upload(device, mask, &tiled, &spec.shape, element_bytes)?);
+        let uploaded = Arc::new(masks::upload(device, mask, &tiled, kept, &spec.shape, element_bytes)?);
         self.lock().masks.remember(key, &uploaded);
         Ok(Some(uploaded))
     }

@@ -8,11 +8,12 @@ use flex_codegen::abi;
 use flex_core::attention::Shape;
 use flex_core::mask::{BlockMask, RunTable};
 
+use super::kept_keys::KeptKeys;
 use super::memory::DeviceBuffer;
 use super::tiling::TiledRuns;
 use super::{CudaDevice, CudaError};
 
-/// A block mask as kernels read it. One allocation: runs, row offsets, work order.
+/// A block mask as kernels read it. One allocation: runs, kept keys, row offsets, work order.
 #[derive(Debug)]
 pub(super) struct DeviceMask {
     _memory: DeviceBuffer,
@@ -62,6 +63,7 @@ pub(super) fn upload(
     device: CudaDevice,
     original: &BlockMask,
     tiled: &TiledRuns,
+    kept: Option<&KeptKeys>,
     shape: &Shape,
     element_bytes: usize,
 ) -> Result<DeviceMask, CudaError> {
@@ -70,6 +72,10 @@ pub(super) fn upload(
 
     let mut bytes: Vec<u8> = Vec::new();
     bytes.extend_from_slice(bytemuck::cast_slice(&tiled.runs));
+    // Entries of 8 bytes, like the runs, so that both stay aligned.
+    let kept_at = bytes.len() as u64;
+    let (kept_batch_rows, kept_head_rows) = kept.map_or((0, 0), KeptKeys::strides);
+    bytes.extend_from_slice(bytemuck::cast_slice(&kept.map(KeptKeys::table).unwrap_or_default()));
     let offsets_at = bytes.len() as u64;
     bytes.extend_from_slice(bytemuck::cast_slice(&tiled.offsets));
     let order_at = bytes.len() as u64;
@@ -80,6 +86,9 @@ pub(super) fn upload(
         tables: abi::BlockMask {
             row_offsets: memory.ptr() + offsets_at,
             runs: memory.ptr(),
+            kept_keys: if kept.is_some() { memory.ptr() + kept_at } else { 0 },
+            kept_batch_rows,
+            kept_head_rows,
             batch_rows: tiled.batch_rows as u32,
             head_rows: tiled.head_rows as u32,
         },

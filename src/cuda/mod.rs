@@ -27,6 +27,7 @@ mod device;
 mod driver;
 mod error;
 mod faults;
+mod kept_keys;
 mod layout;
 mod masks;
 mod memory;

@@ -35,7 +35,11 @@ struct Run {
 struct BlockMask {
     const unsigned* row_offsets;  // null: every tile is full
     const Run* runs;
+    // The keys [x, y) that each query keeps, kept_keys[batch * kept_batch_rows + head * kept_head_rows + q]: for mods that
+    // know the mask only by this table. Null for the others.
+    const int2* kept_keys;
     unsigned batch_rows, head_rows;
+    unsigned kept_batch_rows, kept_head_rows;
 };
 
 // The first fault of a launch: a load out of bounds or a division by zero that Rust would have executed.

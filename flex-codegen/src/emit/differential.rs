@@ -58,6 +58,7 @@ impl Case {
         let has_interval = kept_keys.is_some();
         let (mask, score) = if is_mask { (Some(code), None) } else { (None, Some(code)) };
         let text = mods::Mods {
+            kept_keys_from_table: false,
             mask,
             score,
             kept_keys,

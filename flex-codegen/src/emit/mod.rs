@@ -35,7 +35,7 @@ pub struct FaultSite {
 }
 
 /// Whether the keys that a mask keeps in a row are always an interval that kernels can compute from the row.
-pub(crate) fn keeps_an_interval(mask: &Expr) -> bool {
+pub fn keeps_an_interval(mask: &Expr) -> bool {
     kept_keys::conditions(&simplify(mask)).is_some()
 }
 
@@ -43,10 +43,17 @@ impl Snippet {
     /// The mods of a specification as C++.
     ///
     /// # Errors
-    /// If they have too many captures.
+    /// If they have too many captures, or the mask is given twice.
     pub fn of(spec: &KernelSpec) -> Result<Self, CodegenError> {
+        if spec.kept_keys_from_table && spec.mask.is_some() {
+            return Err(CodegenError::Spec {
+                what: "the mask",
+                got: "an expression beside a table of kept keys".into(),
+                expected: "one of them",
+            });
+        }
         let captures = CaptureLayout::new(spec.mask.as_deref(), spec.score.as_deref())?;
-        if spec.mask.is_none() && spec.score.is_none() {
+        if spec.mask.is_none() && spec.score.is_none() && !spec.kept_keys_from_table {
             let text = "#include \"flex/default_mods.cuh\"\n".to_owned();
             return Ok(Self { text, captures, fault_sites: FaultSites::default() });
         }
@@ -69,6 +76,7 @@ impl Snippet {
         let key_line = lines.map(|(slope, offset)| [score_code(slope), score_code(offset)]);
         let mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
+            kept_keys_from_table: spec.kept_keys_from_table,
             mask: mask_code,
             score,
             can_fault: !sites.is_empty(),

@@ -17,6 +17,8 @@ pub(super) struct Mods<'a> {
     pub(super) score: Option<ModCode<'a>>,
     /// The conditions whose conjunction is the mask, if its kept keys are an interval.
     pub(super) kept_keys: Option<Vec<Condition>>,
+    /// The kept keys are an interval that the launch brings.
+    pub(super) kept_keys_from_table: bool,
     pub(super) can_fault: bool,
     pub(super) exponent_scale: ExponentScale,
     /// Slope and offset of a score that is a line in the key.
@@ -33,8 +35,8 @@ impl Mods<'_> {
         codes().for_each(|code| out += &code.capture_fields());
         out += "};\n\nstruct Mods {\n";
         for (name, value) in [
-            ("kHasMask", self.mask.is_some()),
-            ("kKeptKeysAreInterval", self.kept_keys.is_some()),
+            ("kHasMask", self.mask.is_some() || self.kept_keys_from_table),
+            ("kKeptKeysAreInterval", self.kept_keys.is_some() || self.kept_keys_from_table),
             ("kHasScore", self.score.is_some()),
             ("kScoreIsLineInKey", self.key_line.is_some()),
             ("kCanFault", self.can_fault),
@@ -90,6 +92,11 @@ impl Mods<'_> {
         let head = format!(
             "\n    static __device__ __forceinline__ int2 kept_keys({SIGNATURE}, const Row& row, int b, int h, int q) {{\n"
         );
+        if self.kept_keys_from_table {
+            return head
+                + "        const BlockMask& m = p.block_mask;\n"
+                + "        return m.kept_keys[b * (long long)m.kept_batch_rows + h * (long long)m.kept_head_rows + q];\n    }\n";
+        }
         let (Some(code), Some(conditions)) = (&self.mask, &self.kept_keys) else {
             return head + "        return {0, p.kv_len};\n    }\n";
         };
