@@ -127,10 +127,10 @@ impl BlockMask {
         for (i, (fill, label)) in entries.into_iter().enumerate() {
             let x = MARGIN + 90.0 * i as f32;
             let (text_x, text_y) = (x + 16.0, legend + 10.0);
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<rect x=\"{x}\" y=\"{legend}\" width=\"11\" height=\"11\" fill=\"{fill}\" stroke=\"#888\"/>\
-                 <text x=\"{text_x}\" y=\"{text_y}\">{label}</text>\n"
+                 <text x=\"{text_x}\" y=\"{text_y}\">{label}</text>"
             );
         }
         svg.push_str("</svg>\n");
