@@ -39,6 +39,9 @@ fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
     if !line.half {
         specs.push(KernelSpec { matmul: Matmul::Tf32, ..base.clone() });
     }
+    if line.hopper_only {
+        return specs;
+    }
     // Code that does not depend on the architecture is enough to see once.
     if arch.is_hopper() {
         if line.half {

@@ -65,11 +65,19 @@ pub(crate) fn check(spec: &KernelSpec) -> Result<(), CodegenError> {
         return error("dtype", "f32".into(), "f16 or bf16: f32 takes the portable kernel");
     }
     if !spec.vector_access {
-        return error("vector_access", "false".into(), "true: what TMA cannot address takes the portable kernel");
+        return error(
+            "vector_access",
+            "false".into(),
+            "true: what TMA cannot address takes the portable kernel",
+        );
     }
     if !takes_head_dims(spec.head_dim as usize, spec.value_dim as usize) {
         let got = format!("{}/{}", spec.head_dim, spec.value_dim);
-        return error("head dims", got, "a multiple of 16 up to 256, and 64, 96, 128, 160, 192 or 256: others take the portable kernel");
+        return error(
+            "head dims",
+            got,
+            "a multiple of 16 up to 256, and 64, 96, 128, 160, 192 or 256: others take the portable kernel",
+        );
     }
     let Schedule { tile_q, tile_kv, warps, .. } = spec.schedule;
     if !matches!(tile_q, 64 | 128 | 192) || warps * 16 != tile_q {

@@ -126,7 +126,8 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
         Some(schedule) => vec![(schedule, "forced")],
         None => hopper_lines(request).chain(portable_lines(request)).collect(),
     };
-    let wanted = |schedule: &Schedule| request.force.template.is_none_or(|template| template == schedule.template);
+    let wanted =
+        |schedule: &Schedule| request.force.template.is_none_or(|template| template == schedule.template);
     let mut needed = u32::MAX;
     for (schedule, reason) in candidates.into_iter().filter(|(schedule, _)| wanted(schedule)) {
         let smem_bytes = smem_bytes(request, schedule);
@@ -162,7 +163,7 @@ fn portable_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static
             && head_dim.max(value_dim) <= line.head_dim as usize
             && q_len <= line.q_len as usize
             && mods <= line.mods
-            && (!line.hopper_only || arch.is_hopper())
+            && (!line.hopper_only || arch.is_hopper() && [head_dim, value_dim] == [line.head_dim as usize; 2])
     };
     PORTABLE.iter().filter(fits).map(|line| (line.schedule, line.reason))
 }
@@ -171,7 +172,9 @@ fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {
     let (head_dim, value_dim) = (request.shape.head_dim as u32, request.shape.value_dim as u32);
     let Schedule { template, tile_q, tile_kv, .. } = schedule;
     match template {
-        Template::ForwardPortable => portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv),
+        Template::ForwardPortable => {
+            portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv)
+        }
         Template::ForwardSm90 => hopper::smem_bytes(head_dim, value_dim, tile_q, tile_kv),
     }
 }

@@ -19,7 +19,7 @@ pub struct Line {
     pub q_len: u32,
     /// The heaviest mods that leave nothing to spill.
     pub mods: ModLoad,
-    /// Only for sm_90a; for the others ptxas finds too few registers.
+    /// Only for sm_90a and exactly this head dim: elsewhere ptxas finds too few registers.
     pub hopper_only: bool,
     /// The tiles.
     pub schedule: Schedule,
