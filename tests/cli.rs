@@ -169,6 +169,39 @@ fn bench_on_a_gpu_measures_or_says_why_not() {
 }
 
 #[test]
+fn kernel_compiles_without_a_gpu_and_writes_bundles() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bundle");
+    let arguments = "kernel causal+softcap --arch sm_80 --head-dim 64 --dtype f16 --emit cuda --json --out";
+    let arguments: Vec<&str> = arguments.split(' ').chain([bundle.to_str().unwrap()]).collect();
+    let output = flex(&arguments);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    if !output.status.success() {
+        assert!(report["error"].as_str().unwrap().contains("NVRTC was not found"), "{report}");
+        return;
+    }
+    for (field, expected) in [("arch", "sm_80"), ("dtype", "f16"), ("name", "causal+softcap")] {
+        assert_eq!(report[field], expected);
+    }
+    assert!(number(&report, "registers") > 0.0 && number(&report, "smem_bytes") > 0.0, "{report}");
+    for field in ["spill_bytes", "stack_bytes", "compile_ms"] {
+        number(&report, field);
+    }
+    assert!(report["warnings"].is_array() && report["code"].as_str().unwrap().contains("struct Mods"));
+    assert!(bundle.join("manifest.json").exists());
+}
+
+#[test]
+fn kernel_names_what_it_does_not_know() {
+    let output = flex(&["kernel", "causal+alibbi"]);
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("`alibbi`") && message.contains("alibi"), "{message}");
+    let output = flex(&["kernel", "causal", "--arch", "sm_9"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected one like sm_80"));
+}
+
+#[test]
 fn doctor_says_what_there_is() {
     let report = &json(&["doctor"])[0];
     assert_eq!(report["cpu"]["architecture"], std::env::consts::ARCH);

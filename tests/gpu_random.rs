@@ -3,7 +3,8 @@
 
 mod support;
 
-use flex_attention::cuda::{CudaOptions, Precision};
+use flex_attention::Device;
+use flex_attention::cuda::{CudaOptions, Force, Precision, Template};
 use flex_attention::prelude::*;
 use flex_core::analysis::interpret::{Interpreter, Point};
 use flex_core::ir::semantics::Value;
@@ -16,7 +17,10 @@ const BATCH: usize = 2;
 const HEADS: usize = 2;
 const Q_LEN: usize = 21;
 const KV_LEN: usize = 75;
-const HEAD_DIM: usize = 16;
+/// One that the Hopper kernel takes too.
+const HEAD_DIM: usize = 64;
+/// The components of a query that are not 0: as many as keep scores small.
+const ACTIVE: usize = 16;
 
 /// Small integers and a scale that is a power of two: scores are exact, so that a mod sees the same ones everywhere, and
 /// may do with them what it wants.
@@ -24,8 +28,9 @@ fn exact_inputs() -> Case {
     let integer = |factor: usize| {
         move |[b, h, s, d]: [usize; 4]| ((b * 5 + h * 3 + s * factor + d * d * 7 + s * d) % 9) as f32 - 4.0
     };
+    let query = move |at: [usize; 4]| if at[3] < ACTIVE { integer(2)(at) } else { 0.0 };
     Case {
-        query: Tensor::from_fn([BATCH, HEADS, Q_LEN, HEAD_DIM], integer(2)).unwrap(),
+        query: Tensor::from_fn([BATCH, HEADS, Q_LEN, HEAD_DIM], query).unwrap(),
         key: Tensor::from_fn([BATCH, HEADS, KV_LEN, HEAD_DIM], integer(11)).unwrap(),
         value: Tensor::from_fn([BATCH, HEADS, KV_LEN, HEAD_DIM], integer(4)).unwrap(),
         scale: Some(1.0 / 32.0),
@@ -88,31 +93,49 @@ fn expected_rows(case: &Case) -> Vec<Row> {
 
 /// Compares row by row; returns how many rows were numbers, and how many there were.
 fn check(case: &Case, gpu: &Device) -> Result<(usize, usize), TestCaseError> {
-    let options = CudaOptions { precision: Some(Precision::Accurate), ..CudaOptions::default() };
+    let rows = expected_rows(case);
+    let numbers = check_kernel(case, gpu, Template::ForwardPortable, 0.0, &rows)?;
+    if matches!(gpu, Device::Cuda(device) if device.arch().is_hopper()) {
+        // Probabilities and the output are rounded to bf16.
+        check_kernel(&case.to_dtype(DType::BF16), gpu, Template::ForwardSm90, 8e-3, &rows)?;
+    }
+    Ok((numbers, rows.len()))
+}
+
+/// Compares what one kernel computes, with an extra error allowed; returns how many rows were numbers.
+fn check_kernel(
+    case: &Case,
+    gpu: &Device,
+    template: Template,
+    rounding: f64,
+    rows: &[Row],
+) -> Result<usize, TestCaseError> {
+    let force = Force { template: Some(template), ..Force::default() };
+    let options = CudaOptions { precision: Some(Precision::Accurate), force, ..CudaOptions::default() };
     let computed = match case.on_gpu_with(gpu, options) {
         Ok(computed) => computed,
-        Err(error) => return Err(TestCaseError::fail(format!("{error}"))),
+        Err(error) => return Err(TestCaseError::fail(format!("{template:?}: {error}"))),
     };
-    let rows = expected_rows(case);
     let mut numbers = 0;
     for (i, row) in rows.iter().enumerate() {
         let got = &computed.out[i * HEAD_DIM..][..HEAD_DIM];
         match row {
             Row::Unstable => {}
             Row::NotANumber => {
-                prop_assert!(got.iter().all(|x| x.is_nan()), "row {i} is {got:?}, expected NaN")
+                prop_assert!(got.iter().all(|x| x.is_nan()), "{template:?}: row {i} is {got:?}, expected NaN")
             }
             Row::Numbers(expected, tolerance) => {
                 numbers += 1;
                 for (got, expected) in got.iter().zip(expected) {
                     let error = (f64::from(*got) - expected).abs();
                     // Values are at most 4, so are their means.
-                    prop_assert!(error <= 4.0 * tolerance, "row {i}: {got} instead of {expected}");
+                    let allowed = 4.0 * (tolerance + rounding);
+                    prop_assert!(error <= allowed, "{template:?}: row {i}: {got} instead of {expected}");
                 }
             }
         }
     }
-    Ok((numbers, rows.len()))
+    Ok(numbers)
 }
 
 fn run(cases: u32, what: &str, random: impl Strategy<Value = Case>) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use flex_core::attention::DType;
 
-use crate::plan::portable;
+use crate::plan::{hopper, portable};
 use crate::{
     CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, Template,
 };
@@ -68,6 +68,28 @@ const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "flex/tile_walk.cuh",
 ];
 
+const FORWARD_SM90: &[(&str, &str)] = templates![
+    "forward_sm90.cuh",
+    "flex/default_mods.cuh",
+    "flex/fault.cuh",
+    "flex/mod_traits.cuh",
+    "flex/ops.cuh",
+    "flex/problem.cuh",
+    "hopper/descriptor.cuh",
+    "hopper/element.cuh",
+    "hopper/forward/config.cuh",
+    "hopper/forward/consumer.cuh",
+    "hopper/forward/loader.cuh",
+    "hopper/forward/output.cuh",
+    "hopper/forward/scheduler.cuh",
+    "hopper/forward/scores.cuh",
+    "hopper/forward/softmax.cuh",
+    "hopper/mbarrier.cuh",
+    "hopper/tma.cuh",
+    "hopper/warpgroup.cuh",
+    "hopper/wgmma.cuh",
+];
+
 impl KernelSource {
     /// The source of a specification.
     ///
@@ -80,6 +102,7 @@ impl KernelSource {
         let snippet = Snippet::of(spec)?;
         match spec.schedule.template {
             Template::ForwardPortable => Self::forward_portable(spec, snippet),
+            Template::ForwardSm90 => Self::forward_sm90(spec, snippet),
         }
     }
 
@@ -133,6 +156,51 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
             schedule: spec.schedule,
             threads,
             smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, tile_q, tile_kv),
+            captures: snippet.captures,
+            fault_sites: snippet.fault_sites,
+        })
+    }
+
+    fn forward_sm90(spec: &KernelSpec, snippet: Snippet) -> Result<Self, CodegenError> {
+        hopper::check(spec)?;
+        let Schedule { tile_q, tile_kv, warps, .. } = spec.schedule;
+        let entry = "flex_forward_sm90";
+        let describe = describe(spec);
+        let element = if spec.dtype == DType::F16 { "F16" } else { "Bf16" };
+        let mut text = format!("// {describe}\n#include \"flex/ops.cuh\"\n#include \"flex/fault.cuh\"\n");
+        text.push_str(&snippet.text);
+        write!(
+            text,
+            r#"
+#include "forward_sm90.cuh"
+
+namespace flex {{
+using Config = hopper::ForwardConfig<hopper::{element}, {head_dim}, {value_dim}, {tile_q}, {tile_kv}, {stages}>;
+}}  // namespace flex
+
+extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
+{entry}(const __grid_constant__ flex::Problem problem, const __grid_constant__ flex::Captures captures,
+        const __grid_constant__ flex::hopper::TensorMap query_map,
+        const __grid_constant__ flex::hopper::TensorMap key_map,
+        const __grid_constant__ flex::hopper::TensorMap value_map) {{
+    flex::hopper::forward<flex::Config, flex::Mods>(problem, captures, query_map, key_map, value_map);
+}}
+"#,
+            head_dim = spec.head_dim,
+            value_dim = spec.value_dim,
+            stages = hopper::stages(spec.head_dim, spec.value_dim),
+        )
+        .expect("writing to a string");
+        Ok(Self {
+            describe,
+            text,
+            headers: FORWARD_SM90.to_vec(),
+            options: options(spec),
+            entry,
+            schedule: spec.schedule,
+            // The warpgroup that feeds the others comes on top.
+            threads: (warps + 4) * 32,
+            smem_bytes: hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })

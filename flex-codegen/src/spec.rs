@@ -36,6 +36,8 @@ pub enum Matmul {
 pub enum Template {
     /// cp.async and mma.sync, sm_80 and up.
     ForwardPortable,
+    /// TMA, mbarriers, wgmma and warp roles, sm_90a.
+    ForwardSm90,
 }
 
 impl Template {
@@ -43,6 +45,7 @@ impl Template {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ForwardPortable => "forward_portable",
+            Self::ForwardSm90 => "forward_sm90",
         }
     }
 }

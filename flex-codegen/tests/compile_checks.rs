@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
-use flex_codegen::plan::{Line, ModLoad, PORTABLE};
+use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
 use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::DType;
 
@@ -109,6 +109,33 @@ fn every_kind_of_mod_compiles_without_spills() {
             let base = KernelSpec::new(arch, line.schedule, DType::BF16, 128, 128);
             specs.push(with_mods(&base, mask, score, guards));
         }
+    }
+    let complaints = check(&nvrtc, &specs);
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
+}
+
+#[test]
+fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let arch = Arch::of_device(9, 0);
+    let mut specs = Vec::new();
+    for line in HOPPER {
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, line.head_dim, line.value_dim);
+        specs.push(base.clone());
+        specs.push(KernelSpec { dtype: DType::F16, ..base.clone() });
+        specs.push(KernelSpec { head_dim: line.head_dim - 16, ..base.clone() });
+        specs.push(KernelSpec { head_dim: 48, value_dim: 64, ..base.clone() });
+        specs.push(with_mods(&base, "causal", None, Guards::Proved));
+        specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
+        specs.push(with_mods(&base, "causal", Some("softcap"), Guards::Proved));
+    }
+    for (name, _) in common::MASKS {
+        let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
+        specs.push(with_mods(&base, name, None, Guards::Proved));
+    }
+    for (name, _) in common::SCORES {
+        let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
+        specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
     }
     let complaints = check(&nvrtc, &specs);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));

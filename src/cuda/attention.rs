@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use flex_codegen::{Guards, Matmul, Precision, abi, plan};
+use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{AttentionError, DType, Shape};
 use flex_core::mask::BlockMask;
 use flex_core::mods::{MaskMod, ModFault, ScoreMod};
@@ -11,6 +11,7 @@ use super::calls::{CallSpec, MaskSource, PreparedCall};
 use super::driver::LaunchConfig;
 use super::layout::{self, Role};
 use super::tensor::uninit;
+use super::tma::TensorMap;
 use super::{CudaDevice, CudaError, CudaStream, CudaTensorMut, CudaTensorRef};
 use crate::tensor::check_result;
 use crate::{Aux, Device, Error, Output};
@@ -132,6 +133,17 @@ impl<'a> Call<'a> {
         Ok(shape)
     }
 
+    /// In the boxes of the kernel: the rows of a warpgroup of query, a tile of key and value.
+    fn tensor_maps(&self, call: &PreparedCall) -> Result<TensorMaps, CudaError> {
+        const WARPGROUP_ROWS: u32 = 64;
+        let (driver, tile_kv) = (self.query.device().driver(), call.kernel.compiled.tile_kv);
+        Ok([
+            TensorMap::encode(driver, &self.query, WARPGROUP_ROWS)?,
+            TensorMap::encode(driver, &self.key, tile_kv)?,
+            TensorMap::encode(driver, &self.value, tile_kv)?,
+        ])
+    }
+
     fn launch(&self, shape: &Shape, results: &Results<'_>) -> Result<(), Error> {
         let stream = self.stream();
         let device = stream.device();
@@ -152,10 +164,12 @@ impl<'a> Call<'a> {
         }
 
         let scale = self.scale.unwrap_or_else(|| 1.0 / (shape.head_dim as f32).sqrt());
+        let describable = [&self.query, &self.key, &self.value].into_iter().all(TensorMap::can_describe);
         let spec = CallSpec {
             shape: *shape,
             dtype: self.query.dtype(),
             vector_access,
+            bulk_copies: describable && scale > 0.0,
             positive_scale: Guards::is_positive(scale),
             precision: self.options.precision,
             matmul: self.options.matmul,
@@ -180,11 +194,15 @@ impl<'a> Call<'a> {
         };
 
         let _context = device.enter()?;
+        let maps = match call.kernel.compiled.template {
+            Template::ForwardPortable => None,
+            Template::ForwardSm90 => Some(self.tensor_maps(&call)?),
+        };
         let streams = || tensors.iter().map(|(_, tensor, _)| *tensor).chain(rows.iter().filter_map(|r| r.1));
         for tensor in streams() {
             stream.wait_for(tensor.stream())?;
         }
-        let fault = launch_and_check(stream, &call, problem, &spec)?;
+        let fault = launch_and_check(stream, &call, problem, maps.as_ref(), &spec)?;
         for tensor in streams() {
             // So that the memory is not written or freed by its owner while this call is still reading it.
             tensor.stream().wait_for(stream)?;
@@ -193,16 +211,23 @@ impl<'a> Call<'a> {
     }
 }
 
+/// The copy engine's views of query, key and value.
+type TensorMaps = [TensorMap; 3];
+
 /// Launches, and where a mod may fault, waits for the launch and looks whether one did.
 fn launch_and_check(
     stream: &CudaStream,
     call: &PreparedCall,
     mut problem: abi::Problem,
+    maps: Option<&TensorMaps>,
     spec: &CallSpec<'_>,
 ) -> Result<Option<ModFault>, CudaError> {
     let compiled = &call.kernel.compiled;
+    if maps.is_some() {
+        problem.next_work = stream.device().work_counters().get(stream)?;
+    }
     if !compiled.can_fault() {
-        launch(stream, call, &problem)?;
+        launch(stream, call, &problem, maps)?;
         return Ok(None);
     }
     if stream.is_capturing()? {
@@ -211,7 +236,7 @@ fn launch_and_check(
     let device = stream.device();
     let record = device.faults().take(device)?;
     problem.fault = record.ptr();
-    launch(stream, call, &problem)?;
+    launch(stream, call, &problem, maps)?;
     let record = record.read(stream)?;
     if record.claimed == 0 {
         return Ok(None);
@@ -224,7 +249,12 @@ fn launch_and_check(
 }
 
 /// Queues the kernel; its parameters are copied before this returns.
-fn launch(stream: &CudaStream, call: &PreparedCall, problem: &abi::Problem) -> Result<(), CudaError> {
+fn launch(
+    stream: &CudaStream,
+    call: &PreparedCall,
+    problem: &abi::Problem,
+    maps: Option<&TensorMaps>,
+) -> Result<(), CudaError> {
     let compiled = &call.kernel.compiled;
     let config = LaunchConfig {
         grid: [call.blocks, 1, 1],
@@ -234,9 +264,13 @@ fn launch(stream: &CudaStream, call: &PreparedCall, problem: &abi::Problem) -> R
         attributes: std::ptr::null_mut(),
         attribute_count: 0,
     };
-    let mut params: [*mut c_void; 2] =
-        [(&raw const *problem).cast_mut().cast(), call.captures.as_ptr().cast_mut().cast()];
-    // SAFETY: the kernel takes (Problem, Captures), and `captures` was packed by the kernel's own layout, so both are as
+    let mut params: [*mut c_void; 5] = [std::ptr::null_mut(); 5];
+    params[0] = (&raw const *problem).cast_mut().cast();
+    params[1] = call.captures.as_ptr().cast_mut().cast();
+    for (param, map) in params[2..].iter_mut().zip(maps.into_iter().flatten()) {
+        *param = (&raw const *map).cast_mut().cast();
+    }
+    // SAFETY: the kernel takes (Problem, Captures), and the Hopper kernel, which alone has maps, three of them; `captures` was packed by the kernel's own layout, so both are as
     // large as the driver reads. Device, layouts and lengths of the tensors were checked, so the kernel stays inside
     // memory that their owners vouch for; captures and mask live as long as `call`, and freeing them waits for the
     // device.

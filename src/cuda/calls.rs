@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use flex_codegen::{Guards, Matmul, Precision, abi, plan};
+use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{DType, Shape};
 use flex_core::capture::Capture;
 use flex_core::ir::Expr;
@@ -30,6 +30,8 @@ pub(super) struct CallSpec<'a> {
     pub(super) dtype: DType,
     /// All addresses, strides and rows are multiples of 16 bytes.
     pub(super) vector_access: bool,
+    /// The copy engine can address query, key and value, and the scale is above 0.
+    pub(super) bulk_copies: bool,
     /// Other scales take kernels that make fewer assumptions.
     pub(super) positive_scale: bool,
     pub(super) precision: Option<Precision>,
@@ -82,6 +84,7 @@ struct CallKey {
     shape: Shape,
     dtype: DType,
     vector_access: bool,
+    bulk_copies: bool,
     positive_scale: bool,
     precision: Option<Precision>,
     matmul: Matmul,
@@ -147,13 +150,14 @@ impl CallCache {
     }
 
     fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
-        let CallSpec { shape, dtype, vector_access, matmul, force, .. } = *spec;
+        let CallSpec { shape, dtype, vector_access, bulk_copies, matmul, force, .. } = *spec;
         let (mask, score) = (spec.mask.bound(), spec.score.map(ScoreMod::bound));
 
         let (arch, smem_limit) = (device.arch(), device.smem_bytes());
         let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
         let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards);
-        let request = plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, mods, force };
+        let request =
+            plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, bulk_copies, mods, force };
         let plan = plan::plan(&request).map_err(CudaError::from)?;
         let mut kernel_spec = request.spec(&plan);
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
@@ -164,8 +168,12 @@ impl CallCache {
         tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
 
         let items = shape.batch * shape.heads * compiled.q_tiles(shape.q_len);
-        let blocks =
-            compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or(CudaError::TooManyTiles { items })?;
+        let items = compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or(CudaError::TooManyTiles { items })?;
+        let blocks = match compiled.template {
+            Template::ForwardPortable => items,
+            // Persistent: its blocks draw items until none is left.
+            Template::ForwardSm90 => items.min(device.multiprocessors()),
+        };
         let kernel = device.modules().load(device, compiled)?;
 
         let device_mask = self.device_mask(device, spec, &kernel)?;
@@ -285,6 +293,7 @@ impl CallKey {
             shape: spec.shape,
             dtype: spec.dtype,
             vector_access: spec.vector_access,
+            bulk_copies: spec.bulk_copies,
             positive_scale: spec.positive_scale,
             precision: spec.precision,
             matmul: spec.matmul,

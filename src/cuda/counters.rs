@@ -1,5 +1,4 @@
 //! The counters from which persistent kernels draw their work. A launch finds its counter at zero and leaves it there.
-#![expect(dead_code, reason = "for the Hopper kernel, which plans do not choose yet")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -7,6 +7,7 @@ use std::{fmt, ptr};
 use flex_codegen::Arch;
 
 use super::calls::CallCache;
+use super::counters::WorkCounters;
 use super::driver::{Driver, Handle, MemPoolProps, constants};
 use super::faults::FaultRecords;
 use super::modules::ModuleCache;
@@ -36,6 +37,7 @@ struct DeviceState {
     modules: ModuleCache,
     calls: CallCache,
     faults: FaultRecords,
+    work_counters: WorkCounters,
 }
 
 impl CudaDevice {
@@ -167,6 +169,10 @@ impl CudaDevice {
         &self.0.modules
     }
 
+    pub(super) fn work_counters(self) -> &'static WorkCounters {
+        &self.0.work_counters
+    }
+
     pub(super) fn calls(self) -> &'static CallCache {
         &self.0.calls
     }
@@ -280,6 +286,7 @@ impl DeviceState {
             modules: ModuleCache::default(),
             calls: CallCache::default(),
             faults: FaultRecords::default(),
+            work_counters: WorkCounters::default(),
         })
     }
 }

@@ -76,6 +76,11 @@ impl DeviceBuffer {
         self.ptr
     }
 
+    /// The size in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The device it is on.
     pub(crate) fn device(&self) -> CudaDevice {
         self.stream().device()

@@ -1,5 +1,4 @@
 //! Descriptions of tensors for the bulk copy engine of Hopper and later.
-#![expect(dead_code, reason = "for the Hopper kernel, which plans do not choose yet")]
 
 use flex_core::attention::DType;
 

@@ -9,7 +9,7 @@ use crate::steps::workspace_root;
 /// What a transfer of the folder may weigh.
 const MOST_BYTES: u64 = 60 << 20;
 
-/// Builds the GPU tests, the examples and the program without symbols into `target/pack`, with the goldens and the `run`
+/// Builds the GPU tests, the main example and the program without symbols into `target/pack`, with the goldens and the `run`
 /// script beside them.
 pub(crate) fn pack() -> Result<(), String> {
     let root = workspace_root();
@@ -49,7 +49,7 @@ struct Executable {
 fn build(root: &Path) -> Result<Vec<Executable>, String> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(program)
-        .args(["build", "--profile", "pack", "--package", "flex-attention"])
+        .args(["build", "--profile", "gpu-pack", "--package", "flex-attention"])
         .args(["--bins", "--tests", "--examples", "--message-format", "json-render-diagnostics"])
         .current_dir(root)
         .stderr(Stdio::inherit())
@@ -68,8 +68,12 @@ fn build(root: &Path) -> Result<Vec<Executable>, String> {
             () if line.contains("\"kind\":[\"bin\"]") => "bin",
             () => return None,
         };
-        // What needs no GPU is tested elsewhere, and unit tests of programs are none of the programs.
-        let wanted = folder != "tests" || name.starts_with("gpu_") || name == "cuda_probe";
+        // What needs no GPU is tested elsewhere. Of the examples the main job; the others show the API, not the machine.
+        let wanted = match folder {
+            "tests" => name.starts_with("gpu_") || name == "cuda_probe",
+            "examples" => name == "packed_minilm",
+            _ => true,
+        };
         let is_unit_test = folder != "tests" && is_test_profile(line);
         (wanted && !is_unit_test).then_some(Executable { folder, name, path })
     });

@@ -1,7 +1,9 @@
 //! Which kernel, with which tiles: a table with reasons.
 
+pub(crate) mod hopper;
 pub(crate) mod portable;
 
+pub use hopper::{HOPPER, HopperLine};
 pub use portable::{Line, PORTABLE};
 
 use flex_core::analysis::faults::Faults;
@@ -27,6 +29,8 @@ pub struct Request {
     pub shape: Shape,
     /// Base addresses, strides and rows are multiples of 16 bytes.
     pub vector_access: bool,
+    /// The copy engine of Hopper can address query, key and value, and the scale is above 0.
+    pub bulk_copies: bool,
     /// How many registers the mods take.
     pub mods: ModLoad,
     /// What the user insists on.
@@ -113,42 +117,66 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
     if !request.arch.is_supported() {
         return Err(PlanError::UnsupportedArch(request.arch));
     }
-    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let Shape { head_dim, value_dim, .. } = request.shape;
     let largest = head_dim.max(value_dim);
     if largest > portable::MAX_HEAD_DIM as usize {
         return Err(PlanError::HeadDim { head_dim, value_dim, max: portable::MAX_HEAD_DIM });
     }
-    let smem = |schedule: Schedule| {
-        portable::smem_bytes(
-            request.dtype,
-            head_dim as u32,
-            value_dim as u32,
-            schedule.tile_q,
-            schedule.tile_kv,
-        )
-    };
-    let half = request.dtype != DType::F32;
-    let fitting = PORTABLE.iter().filter(|line| {
-        line.half == half
-            && largest <= line.head_dim as usize
-            && q_len <= line.q_len as usize
-            && request.mods <= line.mods
-            && (!line.hopper_only
-                || request.arch.is_hopper() && [head_dim, value_dim] == [line.head_dim as usize; 2])
-    });
     let candidates: Vec<(Schedule, &str)> = match request.force.schedule {
         Some(schedule) => vec![(schedule, "forced")],
-        None => fitting.map(|line| (line.schedule, line.reason)).collect(),
+        None => hopper_lines(request).chain(portable_lines(request)).collect(),
     };
+    let wanted =
+        |schedule: &Schedule| request.force.template.is_none_or(|template| template == schedule.template);
     let mut needed = u32::MAX;
-    for (schedule, reason) in candidates {
-        let smem_bytes = smem(schedule);
+    for (schedule, reason) in candidates.into_iter().filter(|(schedule, _)| wanted(schedule)) {
+        let smem_bytes = smem_bytes(request, schedule);
         if smem_bytes <= request.smem_limit {
             return Ok(Plan { schedule, smem_bytes, reason: reason.into() });
         }
         needed = needed.min(smem_bytes);
     }
     Err(PlanError::SharedMemory { limit: request.smem_limit, needed })
+}
+
+/// The lines of the Hopper kernel's table that serve the request.
+fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
+    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let serves = request.arch.is_hopper()
+        && request.dtype != DType::F32
+        && request.vector_access
+        && request.bulk_copies
+        && hopper::takes_head_dims(head_dim, value_dim)
+        && (q_len >= hopper::MIN_QUERIES || request.force.template == Some(Template::ForwardSm90));
+    let fits = move |line: &&HopperLine| {
+        serves && head_dim <= line.head_dim as usize && value_dim <= line.value_dim as usize
+    };
+    HOPPER.iter().filter(fits).map(|line| (line.schedule, line.reason))
+}
+
+/// The lines of the portable kernel's table that serve the request.
+fn portable_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
+    let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let (arch, mods, half) = (request.arch, request.mods, request.dtype != DType::F32);
+    let fits = move |line: &&Line| {
+        line.half == half
+            && head_dim.max(value_dim) <= line.head_dim as usize
+            && q_len <= line.q_len as usize
+            && mods <= line.mods
+            && (!line.hopper_only || arch.is_hopper() && [head_dim, value_dim] == [line.head_dim as usize; 2])
+    };
+    PORTABLE.iter().filter(fits).map(|line| (line.schedule, line.reason))
+}
+
+fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {
+    let (head_dim, value_dim) = (request.shape.head_dim as u32, request.shape.value_dim as u32);
+    let Schedule { template, tile_q, tile_kv, .. } = schedule;
+    match template {
+        Template::ForwardPortable => {
+            portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv)
+        }
+        Template::ForwardSm90 => hopper::smem_bytes(head_dim, value_dim, tile_q, tile_kv),
+    }
 }
 
 impl Request {
@@ -178,6 +206,7 @@ mod tests {
             matmul: Matmul::Accurate,
             shape,
             vector_access: true,
+            bulk_copies: true,
             mods: ModLoad::Light,
             force: Force::default(),
         }

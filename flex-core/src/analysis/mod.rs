@@ -6,5 +6,6 @@ pub mod derivative;
 pub mod faults;
 pub mod interpret;
 pub mod interval;
+pub mod kept_interval;
 pub mod simplify;
 pub mod variance;

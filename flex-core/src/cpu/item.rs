@@ -157,7 +157,7 @@ impl Pass<'_, '_> {
             let head = Head::new(&problem.query, item.batch, head);
             let to = &mut self.tile.query[i * self.block_rows * self.units..];
             let to = &mut to[..self.block_rows * self.units];
-            pack::query(kernels, &head, queries, job.factors().0, to);
+            pack::query(kernels, &head, queries, job.factors().0, self.tile.scratch, to);
         }
         self.tile.out.fill(0.0);
         self.tile.sums.fill(0.0);
@@ -181,8 +181,8 @@ impl Pass<'_, '_> {
                     continue;
                 }
                 if !std::mem::replace(&mut packed, true) {
-                    pack::key(kernels, &key_rows, keys.clone(), self.tile.key);
-                    pack::value(kernels, &value_rows, keys.clone(), self.tile.value);
+                    pack::key(kernels, &key_rows, keys.clone(), self.tile.scratch, self.tile.key);
+                    pack::value(kernels, &value_rows, keys.clone(), self.tile.scratch, self.tile.value);
                 }
                 let row = i * self.block_rows;
                 let block = Block { batch: item.batch, head, queries, keys: keys.clone(), row };

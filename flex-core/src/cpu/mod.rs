@@ -1,6 +1,6 @@
 //! Attention on the CPU.
 //!
-//! A call is cut into [items](item): some queries of the heads that share a key/value head. An item walks the tiles of
+//! A call is cut into items: some queries of the heads that share a key/value head. An item walks the tiles of
 //! keys that its block mask does not skip. Each tile of key and value is packed once for the item and used by all its
 //! blocks of rows: scores = query · keyᵀ, the score mod, the mask where the tile is partial, one step of the online
 //! softmax, and out += weights · value. Nothing of the size of the attention matrix is ever stored.

@@ -96,18 +96,40 @@ fn pair(low: f32, high: f32) -> f32 {
 
 type RowBuffer = [f32; MAX_HEAD_DIM];
 
+/// Rows on their way from a tensor to a packed layout.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    wide: [RowBuffer; 8],
+    packed: [RowBuffer; 8],
+}
+
+/// What stands for rows past the end. Never written.
+static ZEROS: RowBuffer = [0.0; MAX_HEAD_DIM];
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { wide: [ZEROS; 8], packed: [ZEROS; 8] }
+    }
+}
+
 /// Queries as strips, times `factor` (which is 1, 0 or −1 for bf16); rows past the end are zero.
-pub(super) fn query(kernels: &Kernels, head: &Head, rows: Range<usize>, factor: f32, to: &mut [f32]) {
+pub(super) fn query(
+    kernels: &Kernels,
+    head: &Head,
+    rows: Range<usize>,
+    factor: f32,
+    scratch: &mut Scratch,
+    to: &mut [f32],
+) {
     let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
-    let (mut wide, mut scaled, mut packed): (RowBuffer, RowBuffer, RowBuffer) =
-        ([0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM]);
+    let Scratch { wide: [wide, scaled, ..], packed: [packed, ..] } = scratch;
     to.fill(0.0);
     for (i, row) in rows.enumerate() {
         let scaled = &mut scaled[..head.columns];
-        for (x, y) in scaled.iter_mut().zip(head.row(row, &mut wide)) {
+        for (x, y) in scaled.iter_mut().zip(head.row(row, wide)) {
             *x = y * factor;
         }
-        let units = units(kernels, scaled, &mut packed);
+        let units = units(kernels, scaled, packed);
         let to = &mut to[i / strip * strip * units_each..];
         match kernels.packing {
             Packing::Bf16Tiles => to[i % strip * units_each..][..units_each].copy_from_slice(units),
@@ -121,14 +143,11 @@ pub(super) fn query(kernels: &Kernels, head: &Head, rows: Range<usize>, factor: 
 }
 
 /// Keys as panels `[panels][units][panel]`; keys past the end are zero up to a whole panel.
-pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [f32]) {
+pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, scratch: &mut Scratch, to: &mut [f32]) {
     let (panel, units_each) = (kernels.panel, kernels.packing.units(head.columns));
-    let zeros: RowBuffer = [0.0; MAX_HEAD_DIM];
-    let mut wide = [[0.0; MAX_HEAD_DIM]; 8];
-    let mut packed = [[0.0; MAX_HEAD_DIM]; 8];
     for first in (0..rows.len().next_multiple_of(panel)).step_by(8) {
-        let mut sources: [&[f32]; 8] = [&zeros[..units_each]; 8];
-        let buffers = wide.iter_mut().zip(&mut packed);
+        let mut sources: [&[f32]; 8] = [&ZEROS[..units_each]; 8];
+        let buffers = scratch.wide.iter_mut().zip(&mut scratch.packed);
         let present = rows.start + first..rows.end.min(rows.start + first + 8);
         for ((source, (wide, packed)), row) in sources.iter_mut().zip(buffers).zip(present) {
             *source = match head.bf16_row(row) {
@@ -148,10 +167,15 @@ pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [
 
 /// Values as panels `[panels][units of TILE_KEYS][panel]`; columns past the end, and keys up to a whole number of units
 /// (of tile registers), are zero.
-pub(super) fn value(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut [f32]) {
+pub(super) fn value(
+    kernels: &Kernels,
+    head: &Head,
+    rows: Range<usize>,
+    scratch: &mut Scratch,
+    to: &mut [f32],
+) {
     let (panel, units_each) = (kernels.panel, kernels.packing.units(TILE_KEYS));
-    let (mut even, mut odd): (RowBuffer, RowBuffer) = ([0.0; MAX_HEAD_DIM], [0.0; MAX_HEAD_DIM]);
-    let zeros: RowBuffer = [0.0; MAX_HEAD_DIM];
+    let [even_buffer, odd_buffer, ..] = &mut scratch.wide;
     let depth = if kernels.packing == Packing::F32 { 1 } else { 2 };
     let whole_pairs = if depth == 2 && head.bf16_row(rows.start).is_some() { rows.len() / 2 } else { 0 };
     for unit in 0..whole_pairs {
@@ -166,12 +190,12 @@ pub(super) fn value(kernels: &Kernels, head: &Head, rows: Range<usize>, to: &mut
         }
     }
     for unit in whole_pairs..kernels.packing.units(rows.len()) {
-        let row = |i: usize, buffer| {
+        let row = |i: usize, buffer| -> &[f32] {
             let row = rows.start + unit * depth + i;
-            if row < rows.end { head.row(row, buffer) } else { &zeros[..head.columns] }
+            if row < rows.end { head.row(row, buffer) } else { &ZEROS[..head.columns] }
         };
-        let even = row(0, &mut even);
-        let odd = if depth == 2 { row(1, &mut odd) } else { even };
+        let even = row(0, even_buffer);
+        let odd = if depth == 2 { row(1, odd_buffer) } else { even };
         for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
             let to = &mut to[(p * units_each + unit) * panel..][..panel];
             match depth {

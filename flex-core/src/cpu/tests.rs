@@ -299,6 +299,35 @@ fn large_head_dims_agree_with_the_reference() {
 }
 
 #[test]
+fn bf16_products_agree_in_every_instruction_set() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let causal = causal();
+    for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+        // Odd and even numbers of strips, pairs and tile registers.
+        for (q_len, kv_len, d, dv) in
+            [(257, 300, 64, 64), (48, 127, 33, 80), (16, 129, 1, 31), (5, 64, 128, 96)]
+        {
+            let key = [1, 1, kv_len, d];
+            let case = Case::contiguous(&mut rng, DType::BF16, [1, 2, q_len, d], key, [1, 1, kv_len, dv]);
+            let options = CpuOptions { instruction_set: Some(isa), ..Default::default() };
+            let mask = block_mask(&causal, case.extent(), 64);
+            for block_mask in [None, Some(&mask)] {
+                let problem = Problem { block_mask, ..case.problem() };
+                case.check(&problem, &options);
+                // The scores are sums of exact products, so lse is as in f32.
+                let expected = reference::attention(&problem).unwrap().lse;
+                for (got, expected) in case.run(&problem, &options).unwrap().lse.iter().zip(expected) {
+                    assert!(
+                        (f64::from(*got) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                        "{got} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn few_queries_split_their_keys() {
     let mut rng = StdRng::seed_from_u64(8);
     for (dtype, q_len) in [(DType::F32, 1), (DType::BF16, 1), (DType::F32, 5), (DType::F16, 2)] {

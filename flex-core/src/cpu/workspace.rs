@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::kernel::{Kernels, SUM_LANES, TILE_KEYS};
+use super::pack::Scratch;
 use crate::rows::RowRegisters;
 
 /// 64 bytes on a boundary of 64 bytes: a cache line, and the widest vector.
@@ -37,6 +38,7 @@ pub(super) struct Workspace {
     pub(super) sums: Buffer,
     pub(super) rescale: Buffer,
     pub(super) keep: Vec<u32>,
+    pub(super) scratch: Box<Scratch>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
 }
@@ -58,6 +60,7 @@ pub(super) struct Tile<'w> {
     pub(super) rescale: &'w mut [f32],
     /// `[rows of a strip][TILE_KEYS]`.
     pub(super) keep: &'w mut [u32],
+    pub(super) scratch: &'w mut Scratch,
 }
 
 impl Workspace {
@@ -82,6 +85,7 @@ impl Workspace {
             sums: self.sums.take(rows * SUM_LANES),
             rescale: self.rescale.take(block_rows),
             keep: &mut self.keep,
+            scratch: &mut self.scratch,
         }
     }
 }

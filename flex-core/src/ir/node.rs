@@ -168,6 +168,19 @@ impl BinaryOp {
         matches!(self, Self::Div | Self::Rem | Self::DivEuclid | Self::RemEuclid)
     }
 
+    /// The comparison of integers or bools that holds where this one does not; other operations are themselves.
+    pub const fn negated(self) -> Self {
+        match self {
+            Self::Eq => Self::Ne,
+            Self::Ne => Self::Eq,
+            Self::Lt => Self::Ge,
+            Self::Le => Self::Gt,
+            Self::Gt => Self::Le,
+            Self::Ge => Self::Lt,
+            other => other,
+        }
+    }
+
     /// Whether `a op b` is `b op a` for all values (up to the sign of a zero that `min`/`max` pick).
     pub const fn is_commutative(self) -> bool {
         matches!(

@@ -55,7 +55,7 @@ impl BlockMask {
                 evaluator.tile(b, h, kv, CHUNK.min(kv_end - kv));
                 let mut still_open = Vec::new();
                 for &q in &open {
-                    if !evaluator.mask_summary(q)?.keeps_some {
+                    if !evaluator.mask_summary(q..q + 1)?.keeps_some {
                         still_open.push(q);
                     }
                 }

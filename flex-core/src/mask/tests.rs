@@ -395,9 +395,24 @@ proptest! {
 #[test]
 fn a_causal_picture() {
     let built = create_block_mask(&causal(), square(1024)).unwrap();
-    insta::assert_snapshot!(built.to_string(), @"");
+    insta::assert_snapshot!(built.to_string().replace(' ', "·"), @"
+    BlockMask·causal·[1,·1,·1024,·1024],·blocks·128×128:·43.75·%·skipped,·28·full·and·8·partial·of·64·tiles
+    ░░··············
+    ██░░············
+    ████░░··········
+    ██████░░········
+    ████████░░······
+    ██████████░░····
+    ████████████░░··
+    ██████████████░░
+    ");
     let large = create_block_mask(&causal(), square(1 << 16)).unwrap();
-    insta::assert_snapshot!(large.picture(0, 0, 6, 6).to_string(), @"");
+    insta::assert_snapshot!(large.picture(0, 0, 4, 4).to_string().replace(' ', "·"), @"
+    ░░······
+    ██░░····
+    ████░░··
+    ██████░░
+    ");
 }
 
 #[test]
@@ -405,9 +420,9 @@ fn explanations_name_the_part_that_decides() {
     let ids: Vec<i32> = (0..1000).map(|i| i / 300).collect();
     let built = create_block_mask(&(document(&ids) & causal()), square(1000)).unwrap();
     let explain = |q, kv| built.explain(0, 0, q, kv).unwrap().to_string();
-    insta::assert_snapshot!(explain(0, 2), @"");
-    insta::assert_snapshot!(explain(3, 0), @"");
-    insta::assert_snapshot!(explain(1, 0), @"");
-    insta::assert_snapshot!(explain(2, 2), @"");
+    insta::assert_snapshot!(explain(0, 2), @"The tile of queries 0..128 and keys 256..384 is skipped: `q >= kv` is false for every element.");
+    insta::assert_snapshot!(explain(3, 0), @"The tile of queries 384..512 and keys 0..128 is skipped: `doc[q] == doc[kv]` is false for every element.");
+    insta::assert_snapshot!(explain(1, 0), @"The tile of queries 128..256 and keys 0..128 is full: `doc[q] == doc[kv]` is true for every element, and `q >= kv` is true for every element.");
+    insta::assert_snapshot!(explain(2, 2), @"The tile of queries 256..384 and keys 256..384 is partial: `doc[q] == doc[kv]` is true for some elements and false for others; `q >= kv` is true for some elements and false for others.");
     assert!(matches!(built.explain(0, 0, 8, 0), Err(MaskError::OutsideExtent { .. })));
 }

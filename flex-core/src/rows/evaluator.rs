@@ -52,13 +52,27 @@ impl RowProgram {
     }
 }
 
-/// Which values a mask has in a row.
+/// Which values a mask has in some rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowSummary {
     /// Whether some key is kept.
     pub keeps_some: bool,
     /// Whether some key is skipped.
     pub skips_some: bool,
+    /// How many queries were evaluated to know it.
+    pub queries: usize,
+}
+
+impl RowSummary {
+    /// Adds the bools of a row, or the one for all its keys.
+    fn add(&mut self, row: Result<&[u32], u32>) {
+        let (any, all) = match row {
+            Ok(kept) => kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep)),
+            Err(keep) => (keep, keep),
+        };
+        self.keeps_some |= any != 0;
+        self.skips_some |= all == 0;
+    }
 }
 
 /// The memory of a [`RowEvaluator`], to be used again by the next one.
@@ -280,25 +294,55 @@ impl<'p> RowEvaluator<'p> {
         Ok(())
     }
 
-    /// Whether the mask keeps some key of the tile for query `q`, and whether it skips some.
+    /// Whether the mask keeps some key of the tile for some of the queries, and whether it skips some. Stops early when
+    /// both are so and the mask cannot fault.
     ///
     /// # Errors
-    /// The fault of the first key that has one.
+    /// The fault of the first key (of the first query) that has one.
     ///
     /// # Panics
     /// If no [`tile`](Self::tile) was chosen.
-    pub fn mask_summary(&mut self, q: usize) -> Result<RowSummary, ModFault> {
+    pub fn mask_summary(&mut self, queries: Range<usize>) -> Result<RowSummary, ModFault> {
         let lanes = 0..self.tile.len;
-        if let Some(kept) = self.mask_limits(q) {
-            return Ok(RowSummary { keeps_some: !kept.is_empty(), skips_some: kept.len() < lanes.len() });
+        let mut summary = RowSummary { keeps_some: false, skips_some: false, queries: 0 };
+        let mut first = queries.start;
+        while first < queries.end {
+            // The first row alone: most tiles that are looked at are mixed, and show it at once.
+            let rows = if first == queries.start { 1 } else { ROWS.min(queries.end - first) };
+            if self.program.limits.is_some() || rows == 1 {
+                self.summarise_row(first, &lanes, &mut summary)?;
+                first += 1;
+            } else {
+                self.run_rows(first, rows, &lanes, None);
+                for row in 0..rows {
+                    self.check_faults(first + row, row, &lanes, |_| true)?;
+                    summary.add(self.results(row, &lanes));
+                }
+                first += rows;
+            }
+            if summary.keeps_some && summary.skips_some && self.program.code.fault.is_none() {
+                break;
+            }
         }
-        self.run_rows(q, 1, &lanes, None);
-        self.check_faults(q, 0, &lanes, |_| true)?;
-        let (any, all) = match self.results(0, &lanes) {
-            Ok(kept) => kept.iter().fold((0, 1), |(any, all), &keep| (any | keep, all & keep)),
-            Err(keep) => (keep, keep),
-        };
-        Ok(RowSummary { keeps_some: any != 0, skips_some: all == 0 })
+        summary.queries = first - queries.start;
+        Ok(summary)
+    }
+
+    fn summarise_row(
+        &mut self,
+        q: usize,
+        lanes: &Range<usize>,
+        summary: &mut RowSummary,
+    ) -> Result<(), ModFault> {
+        if let Some(kept) = self.mask_limits(q) {
+            summary.keeps_some |= !kept.is_empty();
+            summary.skips_some |= kept.len() < lanes.len();
+            return Ok(());
+        }
+        self.run_rows(q, 1, lanes, None);
+        self.check_faults(q, 0, lanes, |_| true)?;
+        summary.add(self.results(0, lanes));
+        Ok(())
     }
 
     /// Replaces the scores of some queries and the keys of the given lanes of the tile by `mod(factor · score)`. The rows

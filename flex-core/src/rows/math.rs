@@ -61,14 +61,20 @@ fn scale(x: f32, n: i32) -> f32 {
     x * power(half) * power(n - half)
 }
 
+/// eʳ − 1 for |r| ≤ ½ ln 2.
+#[inline(always)]
+fn exp_tail<A: Fma>(r: f32) -> f32 {
+    let p = horner::<A>(r, &[0.5, 0.166_665_78, 0.041_666_556, 0.008_363_174, 0.001_392_617_7]);
+    A::fma(r * r, p, r)
+}
+
 #[inline(always)]
 pub(super) fn exp<A: Fma>(x: f32) -> f32 {
     let clamped = x.clamp(-110.0, 90.0);
     let (n, i) = nearest(clamped * std::f32::consts::LOG2_E);
     let r = A::fma(n, -0.693_359_4, clamped);
     let r = A::fma(n, 2.121_944_4e-4, r);
-    let p = horner::<A>(r, &[0.5, 0.166_665_78, 0.041_666_556, 0.008_363_174, 0.001_392_617_7]);
-    let y = scale(1.0 + A::fma(r * r, p, r), i);
+    let y = scale(1.0 + exp_tail::<A>(r), i);
     if x.is_nan() { x } else { y }
 }
 
@@ -154,7 +160,12 @@ pub(super) fn tanh<A: Fma>(x: f32) -> f32 {
     let square = x * x;
     let p = horner::<A>(square, &[-0.333_333_28, 0.133_327_7, -0.053_850_908, 0.020_997_18, -0.006_096_714]);
     let small = A::fma(x * square, p, x);
-    let large = 1.0 - 2.0 / (exp::<A>(2.0 * a) + 1.0);
+    // Beyond 10 the result rounds to 1. A NaN stays one all the way.
+    let twice = 2.0 * if a > 10.0 { 10.0 } else { a };
+    let (n, i) = nearest(twice * std::f32::consts::LOG2_E);
+    let r = A::fma(n, 2.121_944_4e-4, A::fma(n, -0.693_359_4, twice));
+    let exp = (1.0 + exp_tail::<A>(r)) * f32::from_bits((i.wrapping_add(127) << 23) as u32);
+    let large = 1.0 - 2.0 / (exp + 1.0);
     if a < 0.625 { small } else { large.copysign(x) }
 }
 

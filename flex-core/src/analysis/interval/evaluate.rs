@@ -144,6 +144,12 @@ impl<'p> IntervalAnalysis<'p> {
         self.states[node.index()].may_fault
     }
 
+    /// Whether an integer node equals its linear form (in 64-bit integers, without wrapping) at every point of the last
+    /// box.
+    pub fn is_linear(&self, node: NodeId) -> bool {
+        self.states[node.index()].exact
+    }
+
     /// Bounds of the expression's value.
     pub fn root(&self) -> ValueRange {
         self.range(self.program.root)

@@ -115,7 +115,7 @@ impl IntervalAnalysis<'_> {
             Step::Comparison { op, operands: [a, b], shape: Some(shape), .. }
                 if self.states[a.index()].exact && self.states[b.index()].exact =>
             {
-                self.learn_difference(if taken { *op } else { negated(*op) }, *shape);
+                self.learn_difference(if taken { *op } else { op.negated() }, *shape);
             }
             _ => {}
         }
@@ -168,15 +168,4 @@ impl IntervalAnalysis<'_> {
 
 fn div_ceil(a: i64, b: i64) -> i64 {
     -(-a).div_euclid(b)
-}
-
-fn negated(op: BinaryOp) -> BinaryOp {
-    match op {
-        BinaryOp::Ge => BinaryOp::Lt,
-        BinaryOp::Gt => BinaryOp::Le,
-        BinaryOp::Le => BinaryOp::Gt,
-        BinaryOp::Lt => BinaryOp::Ge,
-        BinaryOp::Eq => BinaryOp::Ne,
-        _ => BinaryOp::Eq,
-    }
 }

@@ -104,6 +104,13 @@ impl IntervalProgram {
         self.types[node.index()]
     }
 
+    /// The difference a − b of two integer nodes as a constant and factors of nodes, which are inputs or not linear
+    /// themselves; `None` where it has too many terms or too large numbers. Holds where both nodes are
+    /// [linear](IntervalAnalysis::is_linear).
+    pub fn difference(&self, a: NodeId, b: NodeId) -> Option<(i64, Vec<(NodeId, i64)>)> {
+        self.forms.difference(a, b).map(|form| (form.constant, form.terms))
+    }
+
     /// Whether a node's value depends on an input.
     pub fn depends_on(&self, node: NodeId, input: Input) -> bool {
         self.inputs[node.index()] & 1 << input as u8 != 0

@@ -154,14 +154,12 @@ impl<'p> TileProver<'p> {
         for kv in (tile.kv.first as usize..end).step_by(LANES) {
             let len = LANES.min(end - kv);
             rows.tile(tile.b.first as usize, tile.h.first as usize, kv, len);
-            for q in tile.q.first..=tile.q.last {
-                self.elements_evaluated += len as u64;
-                let row = rows.mask_summary(q as usize)?;
-                seen.kept |= row.keeps_some;
-                seen.skipped |= row.skips_some;
-                if seen.both() && !may_fault {
-                    return Ok(());
-                }
+            let found = rows.mask_summary(tile.q.first as usize..tile.q.last as usize + 1)?;
+            self.elements_evaluated += (found.queries * len) as u64;
+            seen.kept |= found.keeps_some;
+            seen.skipped |= found.skips_some;
+            if seen.both() && !may_fault {
+                return Ok(());
             }
         }
         Ok(())

@@ -181,11 +181,12 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let guards = Guards::prove(mask, score, &shape.extent(), true);
             let request = Request {
                 arch,
-                smem_limit: shared_memory_of(arch),
+                smem_limit: arch.smem_limit(),
                 dtype,
                 matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape,
                 vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
+                bulk_copies: true,
                 mods: ModLoad::of(
                     mask.map(|mask| &**mask.expr()),
                     score.map(|score| &**score.expr()),
@@ -204,16 +205,6 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
         }
     }
     Ok(all)
-}
-
-/// The shared memory that a block may ask for, as the CUDA programming guide lists it by compute capability.
-fn shared_memory_of(arch: Arch) -> u32 {
-    let kib = match (arch.major, arch.minor) {
-        (8, 0) | (8, 7) => 163,
-        (8, _) | (12, _) => 99,
-        _ => 227,
-    };
-    kib * 1024
 }
 
 fn product<'a, A, B, C>(
