@@ -93,7 +93,7 @@ pub fn flex_attention<'a>(
     }
 }
 
-/// A call of [`flex_attention`] with its options.
+/// A call of [`flex_attention()`] with its options.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is computed before `run`"]
 pub struct FlexAttention<'a> {

@@ -3,7 +3,7 @@
 //! A mask or a score change is an ordinary Rust function; it becomes part of a fused attention that skips the tiles
 //! the mask rules out, with one meaning on the CPU and the GPU and no N×N matrix anywhere.
 //!
-//! Start with [`flex_attention`] and [`create_block_mask`](prelude::create_block_mask).
+//! Start with [`flex_attention()`] and [`create_block_mask`](prelude::create_block_mask).
 
 // The macros expand to paths from this crate's root, inside this crate too.
 extern crate self as flex_attention;
