@@ -2,15 +2,18 @@
 
 use flex_core::attention::DType;
 
+use super::ModLoad::{self, Heavy, Light};
 use crate::{CodegenError, KernelSpec, Schedule, Template};
 
-/// One line of the table: for head dims up to these, these tiles.
+/// One line of the table: for head dims and mods up to these, these tiles.
 #[derive(Clone, Copy, Debug)]
 pub struct HopperLine {
     /// The largest head dim of query and key.
     pub head_dim: u32,
     /// The largest head dim of value.
     pub value_dim: u32,
+    /// The heaviest mods that leave nothing to spill.
+    pub mods: ModLoad,
     /// The tiles.
     pub schedule: Schedule,
     /// Why.
@@ -25,14 +28,16 @@ const fn tiles(tile_q: u32, tile_kv: u32) -> Schedule {
     Schedule { template: Template::ForwardSm90, tile_q, tile_kv, warps, blocks_per_sm: 1 }
 }
 
-/// The Hopper kernel's tiles: the first line that fits the head dims is taken. Figures behind it: docs/performance.md.
+/// The Hopper kernel's tiles: the first line that fits head dims and mods is taken. Figures behind it: docs/performance.md.
 #[rustfmt::skip]
 pub const HOPPER: &[HopperLine] = &[
-    HopperLine { head_dim: 64, value_dim: 64, schedule: tiles(192, 96), reason: "three warpgroups share each key tile" },
-    HopperLine { head_dim: 128, value_dim: 128, schedule: tiles(128, 128), reason: "scores, probabilities and output fill the registers of two warpgroups" },
-    HopperLine { head_dim: 192, value_dim: 128, schedule: tiles(128, 128), reason: "the output of a value dim of 128 leaves registers for 128 keys" },
-    HopperLine { head_dim: 192, value_dim: 192, schedule: tiles(128, 112), reason: "two stages of 112 keys fill the shared memory" },
-    HopperLine { head_dim: 256, value_dim: 256, schedule: tiles(128, 80), reason: "two stages of 80 keys fill the shared memory" },
+    HopperLine { head_dim: 64, value_dim: 64, mods: Heavy, schedule: tiles(192, 96), reason: "three warpgroups share each key tile" },
+    HopperLine { head_dim: 128, value_dim: 128, mods: Heavy, schedule: tiles(128, 128), reason: "scores, probabilities and output fill the registers of two warpgroups" },
+    HopperLine { head_dim: 192, value_dim: 128, mods: Heavy, schedule: tiles(128, 128), reason: "the output of a value dim of 128 leaves registers for 128 keys" },
+    HopperLine { head_dim: 192, value_dim: 192, mods: Light, schedule: tiles(128, 112), reason: "two stages of 112 keys fill the shared memory" },
+    HopperLine { head_dim: 192, value_dim: 192, mods: Heavy, schedule: tiles(128, 96), reason: "112 keys would leave the mods too few registers" },
+    HopperLine { head_dim: 256, value_dim: 256, mods: Light, schedule: tiles(128, 80), reason: "two stages of 80 keys fill the shared memory" },
+    HopperLine { head_dim: 256, value_dim: 256, mods: Heavy, schedule: tiles(128, 64), reason: "80 keys would leave the mods too few registers" },
 ];
 
 /// The fewest queries that fill its tiles well enough; fewer go to the smaller tiles of the portable kernel.

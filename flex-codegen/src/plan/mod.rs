@@ -142,6 +142,7 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
 /// The lines of the Hopper kernel's table that serve the request.
 fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
     let Shape { head_dim, value_dim, q_len, .. } = request.shape;
+    let mods = request.mods;
     let serves = request.arch.is_hopper()
         && request.dtype != DType::F32
         && request.vector_access
@@ -149,7 +150,10 @@ fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static s
         && hopper::takes_head_dims(head_dim, value_dim)
         && (q_len >= hopper::MIN_QUERIES || request.force.template == Some(Template::ForwardSm90));
     let fits = move |line: &&HopperLine| {
-        serves && head_dim <= line.head_dim as usize && value_dim <= line.value_dim as usize
+        serves
+            && head_dim <= line.head_dim as usize
+            && value_dim <= line.value_dim as usize
+            && mods <= line.mods
     };
     HOPPER.iter().filter(fits).map(|line| (line.schedule, line.reason))
 }
