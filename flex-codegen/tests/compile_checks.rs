@@ -127,10 +127,11 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         specs.push(KernelSpec { head_dim: 48, value_dim: 64, ..base.clone() });
         specs.push(with_mods(&base, "causal", None, Guards::Proved));
         specs.push(KernelSpec { kept_keys_from_table: true, ..base.clone() });
-        if line.mods == ModLoad::Heavy {
+        if line.mods == ModLoad::Faulting {
             specs.push(with_mods(&base, "document_causal", Some("alibi"), Guards::Guarded));
-            specs.push(with_mods(&base, "causal", Some("softcap"), Guards::Proved));
         }
+        specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
+        specs.push(with_mods(&base, "document_causal", Some("softcap"), Guards::Proved));
     }
     for (name, _) in common::MASKS {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);

@@ -2,7 +2,7 @@
 
 use flex_core::attention::DType;
 
-use super::ModLoad::{self, Heavy, Light};
+use super::ModLoad::{self, Faulting, Heavy};
 use crate::{CodegenError, KernelSpec, Schedule, Template};
 
 /// One line of the table: for head dims and mods up to these, these tiles.
@@ -31,13 +31,13 @@ const fn tiles(tile_q: u32, tile_kv: u32) -> Schedule {
 /// The Hopper kernel's tiles: the first line that fits head dims and mods is taken. Figures behind it: docs/performance.md.
 #[rustfmt::skip]
 pub const HOPPER: &[HopperLine] = &[
-    HopperLine { head_dim: 64, value_dim: 64, mods: Heavy, schedule: tiles(192, 96), reason: "three warpgroups share each key tile" },
-    HopperLine { head_dim: 128, value_dim: 128, mods: Heavy, schedule: tiles(128, 128), reason: "scores, probabilities and output fill the registers of two warpgroups" },
-    HopperLine { head_dim: 192, value_dim: 128, mods: Heavy, schedule: tiles(128, 128), reason: "the output of a value dim of 128 leaves registers for 128 keys" },
-    HopperLine { head_dim: 192, value_dim: 192, mods: Light, schedule: tiles(128, 112), reason: "two stages of 112 keys fill the shared memory" },
-    HopperLine { head_dim: 192, value_dim: 192, mods: Heavy, schedule: tiles(128, 96), reason: "112 keys would leave the mods too few registers" },
-    HopperLine { head_dim: 256, value_dim: 256, mods: Light, schedule: tiles(128, 80), reason: "two stages of 80 keys fill the shared memory" },
-    HopperLine { head_dim: 256, value_dim: 256, mods: Heavy, schedule: tiles(128, 64), reason: "80 keys would leave the mods too few registers" },
+    HopperLine { head_dim: 64, value_dim: 64, mods: Faulting, schedule: tiles(192, 96), reason: "three warpgroups share each key tile" },
+    HopperLine { head_dim: 128, value_dim: 128, mods: Faulting, schedule: tiles(128, 128), reason: "scores, probabilities and output fill the registers of two warpgroups" },
+    HopperLine { head_dim: 192, value_dim: 128, mods: Faulting, schedule: tiles(128, 128), reason: "the output of a value dim of 128 leaves registers for 128 keys" },
+    HopperLine { head_dim: 192, value_dim: 192, mods: Heavy, schedule: tiles(128, 112), reason: "two stages of 112 keys fill the shared memory" },
+    HopperLine { head_dim: 192, value_dim: 192, mods: Faulting, schedule: tiles(128, 96), reason: "112 keys would leave the mods too few registers" },
+    HopperLine { head_dim: 256, value_dim: 256, mods: Heavy, schedule: tiles(128, 80), reason: "two stages of 80 keys fill the shared memory" },
+    HopperLine { head_dim: 256, value_dim: 256, mods: Faulting, schedule: tiles(128, 64), reason: "80 keys would leave the mods too few registers" },
 ];
 
 /// The fewest queries that fill its tiles well enough; fewer go to the smaller tiles of the portable kernel.

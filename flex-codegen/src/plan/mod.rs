@@ -99,6 +99,11 @@ pub enum PlanError {
         /// The largest there is.
         max: u32,
     },
+    /// What is forced does not serve these tensors on this device.
+    #[error(
+        "the forced {0:?} does not serve this device, dtype, alignment and these head dims: drop what is forced"
+    )]
+    Forced(Force),
     /// Nothing fits the device's shared memory, or what is forced does not.
     #[error("no kernel fits {limit} bytes of shared memory: the smallest that would do needs {needed}")]
     SharedMemory {
@@ -128,32 +133,35 @@ pub fn plan(request: &Request) -> Result<Plan, PlanError> {
     };
     let wanted =
         |schedule: &Schedule| request.force.template.is_none_or(|template| template == schedule.template);
-    let mut needed = u32::MAX;
+    let mut needed = None;
     for (schedule, reason) in candidates.into_iter().filter(|(schedule, _)| wanted(schedule)) {
         let smem_bytes = smem_bytes(request, schedule);
         if smem_bytes <= request.smem_limit {
             return Ok(Plan { schedule, smem_bytes, reason: reason.into() });
         }
-        needed = needed.min(smem_bytes);
+        needed = Some(needed.map_or(smem_bytes, |least: u32| least.min(smem_bytes)));
     }
-    Err(PlanError::SharedMemory { limit: request.smem_limit, needed })
+    Err(match needed {
+        Some(needed) => PlanError::SharedMemory { limit: request.smem_limit, needed },
+        None => PlanError::Forced(request.force),
+    })
 }
 
 /// The lines of the Hopper kernel's table that serve the request.
 fn hopper_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static str)> {
     let Shape { head_dim, value_dim, q_len, .. } = request.shape;
-    let mods = request.mods;
+    let forced = request.force.template == Some(Template::ForwardSm90);
     let serves = request.arch.is_hopper()
         && request.dtype != DType::F32
         && request.vector_access
         && request.bulk_copies
         && hopper::takes_head_dims(head_dim, value_dim)
-        && (q_len >= hopper::MIN_QUERIES || request.force.template == Some(Template::ForwardSm90));
+        && (q_len >= hopper::MIN_QUERIES || forced);
     let fits = move |line: &&HopperLine| {
         serves
             && head_dim <= line.head_dim as usize
             && value_dim <= line.value_dim as usize
-            && mods <= line.mods
+            && (request.mods <= line.mods || forced)
     };
     HOPPER.iter().filter(fits).map(|line| (line.schedule, line.reason))
 }
@@ -223,15 +231,18 @@ mod tests {
                 for head_dim in 1..=256 {
                     for value_dim in [1, 64, head_dim, 256] {
                         for mods in [ModLoad::Light, ModLoad::Heavy, ModLoad::Faulting] {
-                            let request =
-                                Request { mods, ..request(arch, dtype, [1000, 1000, head_dim, value_dim]) };
-                            let plan = plan(&request).unwrap();
-                            assert!(
-                                plan.smem_bytes <= request.smem_limit,
-                                "{arch} {dtype} {head_dim}/{value_dim}"
-                            );
-                            let spec = KernelSpec { vector_access: false, ..request.spec(&plan) };
-                            assert_eq!(crate::KernelSource::new(&spec).unwrap().smem_bytes, plan.smem_bytes);
+                            // As tensors are that need no padding, and as any others are.
+                            let whole =
+                                [head_dim, value_dim].iter().all(|d| (d * dtype.size()).is_multiple_of(16));
+                            for vector_access in [false, whole] {
+                                let base = request(arch, dtype, [1000, 1000, head_dim, value_dim]);
+                                let request = Request { mods, vector_access, ..base };
+                                let plan = plan(&request).unwrap();
+                                let what = format!("{arch} {dtype} {head_dim}/{value_dim}: {}", plan.reason);
+                                assert!(plan.smem_bytes <= request.smem_limit, "{what}");
+                                let source = crate::KernelSource::new(&request.spec(&plan)).unwrap();
+                                assert_eq!(source.smem_bytes, plan.smem_bytes, "{what}");
+                            }
                         }
                     }
                 }
@@ -263,5 +274,8 @@ mod tests {
         let huge = Schedule { tile_kv: 256, ..chosen };
         let forced = Request { force: Force { schedule: Some(huge), ..Force::default() }, ..good };
         assert!(matches!(plan(&forced), Err(PlanError::SharedMemory { .. })));
+        let force = Force { template: Some(Template::ForwardSm90), ..Force::default() };
+        let forced = Request { force, ..request(Arch::OLDEST, DType::BF16, [100, 100, 128, 128]) };
+        assert_eq!(plan(&forced), Err(PlanError::Forced(force)));
     }
 }
