@@ -158,14 +158,14 @@ fn run(cases: u32, what: &str, random: impl Strategy<Value = Case>) {
 #[ignore = "needs an NVIDIA GPU"]
 fn random_masks() {
     let masks = testing::masks(ExprConfig::mask().exact().without_faults());
-    run(40, "masks", masks.prop_map(|mask| exact_inputs().masked(mask)));
+    run(24, "masks", masks.prop_map(|mask| exact_inputs().masked(mask)));
 }
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn random_score_mods() {
     let scores = testing::score_mods(ExprConfig::score().exact().without_faults());
-    run(40, "score mods", scores.prop_map(|score| exact_inputs().scored(score)));
+    run(16, "score mods", scores.prop_map(|score| exact_inputs().scored(score)));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn random_score_mods() {
 fn random_pairs() {
     let masks = testing::masks(ExprConfig::mask().exact().without_faults().steps(1..=12));
     let scores = testing::score_mods(ExprConfig::score().exact().without_faults().steps(1..=12));
-    run(30, "pairs", (masks, scores).prop_map(|(mask, score)| exact_inputs().masked(mask).scored(score)));
+    run(12, "pairs", (masks, scores).prop_map(|(mask, score)| exact_inputs().masked(mask).scored(score)));
 }
 
 /// Mods that may fault: the GPU reports a fault exactly where some kept element has one.
@@ -181,7 +181,7 @@ fn random_pairs() {
 #[ignore = "needs an NVIDIA GPU"]
 fn random_faults() {
     let gpu = gpu();
-    let config = Config { cases: testing::cases(60), failure_persistence: None, ..Config::default() };
+    let config = Config { cases: testing::cases(30), failure_persistence: None, ..Config::default() };
     let (faults, passes) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     TestRunner::new(config)
         .run(&testing::score_mods(ExprConfig::score().exact()), |score| {

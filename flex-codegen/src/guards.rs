@@ -1,6 +1,6 @@
 //! What can be proved of mods for a problem of a given size.
 
-use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram, Span};
+use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
 use flex_core::mask::Extent;
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
@@ -46,13 +46,7 @@ impl Guards {
 
 /// Whether no node of the mod can fault anywhere, wherever Rust would evaluate it or not.
 fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
-    let span = |len: usize| Span::new(0, i32::try_from(len.saturating_sub(1)).unwrap_or(i32::MAX));
-    let everywhere = IndexBox {
-        b: span(extent.batch),
-        h: span(extent.heads),
-        q: span(extent.q_len),
-        kv: span(extent.kv_len),
-    };
+    let everywhere = IndexBox::of(extent);
     let program = IntervalProgram::new(bound);
     let mut analysis = IntervalAnalysis::new(&program);
     analysis.evaluate(&everywhere, FloatRange::ANY);

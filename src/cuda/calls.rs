@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
+use flex_core::analysis::interval::IndexBox;
+use flex_core::analysis::unsigned::unsigned_divisions;
 use flex_core::attention::{DType, Shape};
 use flex_core::capture::Capture;
 use flex_core::ir::Expr;
@@ -170,8 +172,10 @@ impl CallCache {
         kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
         kernel_spec.guards = guards;
         kernel_spec.kept_keys_from_table = kept.is_some();
-        kernel_spec.mask = mask.map(|bound| bound.expr().clone());
-        kernel_spec.score = score.map(|bound| bound.expr().clone());
+        let everywhere = IndexBox::of(&shape.extent());
+        let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
+        kernel_spec.mask = mask.map(code_of);
+        kernel_spec.score = score.map(code_of);
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
         tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
 

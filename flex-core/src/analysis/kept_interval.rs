@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::interpret::{Interpreter, Point};
-use super::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram, Span};
+use super::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
 use crate::capture::Array;
 use crate::ir::semantics::Value;
 use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Scalar, Type, UnaryOp};
@@ -39,13 +39,7 @@ impl KeptIntervals {
     pub fn of(block_mask: &BlockMask) -> Option<Self> {
         let bound = block_mask.mask_mod().bound();
         let extent = block_mask.extent();
-        let span = |len: usize| Span { first: 0, last: len as i32 - 1 };
-        let all = IndexBox {
-            b: span(extent.batch),
-            h: span(extent.heads),
-            q: span(extent.q_len),
-            kv: span(extent.kv_len),
-        };
+        let all = IndexBox::of(&extent);
         let program = IntervalProgram::new(bound);
         let mut analysis = IntervalAnalysis::new(&program);
         analysis.evaluate(&all, FloatRange::ANY);

@@ -8,4 +8,5 @@ pub mod interpret;
 pub mod interval;
 pub mod kept_interval;
 pub mod simplify;
+pub mod unsigned;
 pub mod variance;

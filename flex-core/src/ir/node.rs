@@ -286,6 +286,14 @@ pub enum Node {
 }
 
 impl Node {
+    /// The capture that the node reads or measures.
+    pub fn capture(&self) -> Option<CaptureId> {
+        match *self {
+            Self::Capture(id) | Self::Extent(id, _) | Self::Load(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Calls `f` with every operand, in the order of evaluation.
     pub fn for_each_operand(&self, mut f: impl FnMut(NodeId)) {
         match self {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::analysis::simplify::simplify;
 use crate::capture::{Capture, CaptureValue};
-use crate::ir::{BuildError, Builder, CaptureId, Expr, Input, NodeId, Type};
+use crate::ir::{BuildError, Builder, CaptureId, Expr, Input, Node, NodeId, Scalar, Type};
 
 /// Why a mod could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +90,42 @@ impl BoundExpr {
     /// The captures, in the order of the expression's declarations.
     pub fn captures(&self) -> &Arc<[Capture]> {
         &self.captures
+    }
+
+    /// The same with the values of captured scalars written into the expression.
+    pub fn with_constant_scalars(&self) -> Self {
+        let mut builder = Builder::new();
+        let mut arrays = Vec::new();
+        let here: Vec<Result<CaptureId, Scalar>> = self
+            .captures
+            .iter()
+            .map(|capture| match &capture.value {
+                CaptureValue::Scalar(value) => Err(*value),
+                CaptureValue::Array(_) => {
+                    let decl = capture.decl();
+                    arrays.push(capture.clone());
+                    Ok(builder.declare(decl.name, decl.ty, decl.rank))
+                }
+            })
+            .collect();
+        let mut moved: Vec<NodeId> = Vec::with_capacity(self.expr.nodes().len());
+        for &node in self.expr.nodes() {
+            let id = match (node, node.capture().map(|capture| here[capture.index()])) {
+                (_, Some(Err(value))) => builder.constant(value),
+                (Node::Load(_, list), Some(Ok(id))) => {
+                    let indices: Vec<NodeId> = list.as_slice().iter().map(|i| moved[i.index()]).collect();
+                    builder.load(id, &indices)
+                }
+                (Node::Extent(_, axis), Some(Ok(id))) => builder.extent(id, axis),
+                (other, _) => builder.add(other.map_operands(|operand| moved[operand.index()])),
+            };
+            moved.push(id);
+        }
+        let expr = builder
+            .finish(moved[self.expr.root().index()])
+            .expect("constants have the types of their captures");
+        let captures = arrays.into();
+        Self { name: self.name.clone(), expr: Arc::new(simplify(&expr)), captures }
     }
 
     /// The same, under another name.

@@ -50,6 +50,12 @@ impl MaskMod {
         self.0.name()
     }
 
+    /// The same mask with the values of captured scalars written into its code: kernels divide by constants faster than by
+    /// numbers known only at run time, but every value is compiled anew.
+    pub fn with_constant_scalars(&self) -> Self {
+        Self(self.0.with_constant_scalars())
+    }
+
     /// The same mask under another name.
     pub fn named(self, name: impl Into<std::sync::Arc<str>>) -> Self {
         Self(self.0.renamed(name))

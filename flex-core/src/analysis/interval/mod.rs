@@ -32,6 +32,8 @@ pub use program::IntervalProgram;
 pub use range::{FloatRange, IntRange, ValueRange};
 pub use truth::Truth;
 
+use crate::mask::Extent;
+
 /// The indices from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -64,4 +66,12 @@ pub struct IndexBox {
     pub q: Span,
     /// Positions of keys.
     pub kv: Span,
+}
+
+impl IndexBox {
+    /// All indices of an attention matrix.
+    pub fn of(extent: &Extent) -> Self {
+        let span = |len: usize| Span::new(0, i32::try_from(len.saturating_sub(1)).unwrap_or(i32::MAX));
+        Self { b: span(extent.batch), h: span(extent.heads), q: span(extent.q_len), kv: span(extent.kv_len) }
+    }
 }

@@ -84,7 +84,8 @@ impl Case {
             Self::DocCausal12 => Some(library::document_causal::bind(documents())?),
             Self::Natten13 => {
                 let width = seq_len.isqrt() as i32;
-                Some(library::natten::bind(width, width, NEIGHBOURHOOD as i32)?)
+                // Width and reach are constants in the code of the others too.
+                Some(library::natten::bind(width, width, NEIGHBOURHOOD as i32)?.with_constant_scalars())
             }
         })
     }
