@@ -206,7 +206,8 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
         })
     }
 
-    /// The name of the kernel in caches and bundles: the hash of everything that goes into the compiler. The compiler's
+    /// The name of the kernel in caches and bundles: the hash of everything that goes into the compiler, and
+    /// of what the host is told beside. The compiler's
     /// version is not part of it, so that bundles are found without one.
     pub fn key(&self) -> String {
         let mut hash = blake3::Hasher::new();
@@ -221,6 +222,8 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
             part(name);
             part(text);
         }
+        // What the host must know of the kernel is not all in its text: a captured bool and a u32 look alike there.
+        part(&format!("{:?} {:?}", self.captures, self.fault_sites));
         hash.finalize().to_hex()[..32].to_owned()
     }
 }
@@ -272,4 +275,25 @@ fn describe(spec: &KernelSpec) -> String {
         text += ", element access";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Arch;
+    use crate::plan::portable::tests::any_schedule;
+
+    #[test]
+    fn kernels_that_are_launched_differently_have_different_keys() {
+        let key = |capture: &str| {
+            let mask = format!("capture @0 = c0: {capture}\nv0 = q\nv1 = kv\nv2 = ge v0, v1\nreturn v2");
+            let base = KernelSpec::new(Arch::OLDEST, any_schedule(), DType::BF16, 64, 64);
+            let spec = KernelSpec { mask: Some(Arc::new(mask.parse().unwrap())), ..base };
+            KernelSource::new(&spec).unwrap().key()
+        };
+        assert_eq!(key("bool"), key("bool"));
+        assert_ne!(key("bool"), key("u32"));
+    }
 }
