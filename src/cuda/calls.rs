@@ -179,9 +179,9 @@ impl CallCache {
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
         tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
 
-        let items = shape.batch * shape.heads * compiled.q_tiles(shape.q_len);
-        let items =
-            compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or(CudaError::TooManyTiles { items })?;
+        let items = compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or_else(|| {
+            CudaError::TooManyTiles { items: shape.batch * shape.heads * compiled.q_tiles(shape.q_len) }
+        })?;
         let blocks = match compiled.template {
             Template::ForwardPortable => items,
             // Persistent: its blocks draw items until none is left.

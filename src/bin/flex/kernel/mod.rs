@@ -14,7 +14,10 @@ use flex_attention::prelude::*;
 use flex_codegen::bundle::Bundle;
 use flex_codegen::plan::{Force, ModLoad, Request, plan};
 use flex_codegen::{Arch, CompiledKernel, Compiler, Guards, KernelSource, KernelSpec, Matmul};
+use flex_core::analysis::interval::IndexBox;
+use flex_core::analysis::unsigned::unsigned_divisions;
 use flex_core::attention::Shape;
+use flex_core::mods::BoundExpr;
 use serde::Serialize;
 
 use crate::bench::Precision;
@@ -178,6 +181,9 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let (mask, score) =
                 (mods.mask.as_ref().map(MaskMod::bound), mods.score.as_ref().map(ScoreMod::bound));
             let shape = Shape::new(shape, shape, value)?;
+            let everywhere = IndexBox::of(&shape.extent());
+            // As a call does, so that bundles hold the kernels that calls ask for.
+            let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
             let guards = Guards::prove(mask, score, &shape.extent(), true);
             let request = Request {
                 arch,
@@ -197,8 +203,8 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
             let chosen = plan(&request)?;
             let spec = KernelSpec {
                 guards,
-                mask: mask.map(|mask| Arc::clone(mask.expr())),
-                score: score.map(|score| Arc::clone(score.expr())),
+                mask: mask.map(code_of),
+                score: score.map(code_of),
                 ..request.spec(&chosen)
             };
             all.push(Wanted { name: name.clone(), spec, reason: chosen.reason });
