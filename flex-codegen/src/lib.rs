@@ -8,6 +8,7 @@ pub mod abi;
 mod arch;
 pub mod bundle;
 mod cache;
+mod call;
 mod compiler;
 mod emit;
 pub mod env;
@@ -21,6 +22,7 @@ mod source;
 mod spec;
 
 pub use arch::{Arch, ParseArchError};
+pub use call::{CallPlan, CallRequest};
 pub use compiler::{Compiler, Stats};
 pub use emit::{CaptureLayout, CaptureSlot, FaultSite, ModKind, SlotContent, SlotError, keeps_an_interval};
 pub use error::CodegenError;

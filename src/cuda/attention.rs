@@ -107,15 +107,6 @@ impl<'a> Call<'a> {
         self.options.stream.unwrap_or(self.query.stream())
     }
 
-    /// The mask: a block mask goes before a mask mod.
-    fn mask(&self) -> MaskSource<'a> {
-        match (self.block_mask, self.mask_mod) {
-            (Some(mask), _) => MaskSource::Block(mask),
-            (None, Some(mask)) => MaskSource::Mod(mask),
-            (None, None) => MaskSource::None,
-        }
-    }
-
     fn validate(&self) -> Result<Shape, Error> {
         let expected = self.query.dtype();
         for (tensor, got) in [("key", self.key.dtype()), ("value", self.value.dtype())] {
@@ -163,7 +154,7 @@ impl<'a> Call<'a> {
             tensor.map_or(Ok(()), |tensor| check_device(name, &tensor, device))?;
         }
 
-        let scale = self.scale.unwrap_or_else(|| 1.0 / (shape.head_dim as f32).sqrt());
+        let scale = self.scale.unwrap_or_else(|| shape.default_scale());
         let describable = [&self.query, &self.key, &self.value].into_iter().all(TensorMap::can_describe);
         let spec = CallSpec {
             shape: *shape,
@@ -174,7 +165,7 @@ impl<'a> Call<'a> {
             precision: self.options.precision,
             matmul: self.options.matmul,
             force: self.options.force,
-            mask: self.mask(),
+            mask: MaskSource::of(self.block_mask, self.mask_mod),
             score: self.score_mod,
         };
         let call = device.calls().get(device, &spec)?;

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
-use flex_core::analysis::interval::IndexBox;
-use flex_core::analysis::unsigned::unsigned_divisions;
+use flex_codegen::{Arch, CallPlan, CallRequest, KernelSpec, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{DType, Shape};
 use flex_core::capture::Capture;
 use flex_core::ir::Expr;
-use flex_core::mask::{BlockMask, BlockSize, RunTable};
+use flex_core::mask::{BlockMask, BlockSize, RunTable, create_block_mask};
 use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
 
 use super::captures::{self, CaptureCopies};
@@ -46,7 +44,7 @@ pub(super) struct CallSpec<'a> {
 
 /// Where the mask of a call comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MaskSource<'a> {
+pub(crate) enum MaskSource<'a> {
     /// Every query sees every key.
     None,
     /// Tiles that are known.
@@ -55,7 +53,59 @@ pub(super) enum MaskSource<'a> {
     Mod(&'a MaskMod),
 }
 
+impl<'a> CallSpec<'a> {
+    /// The tiles of the mask: those given, or built into `built`. Building them also proves that no kept element
+    /// faults, which kernels do not look for in masks.
+    fn block_mask<'m>(&self, built: &'m mut Option<BlockMask>) -> Result<Option<&'m BlockMask>, Error>
+    where
+        'a: 'm,
+    {
+        match self.mask {
+            MaskSource::None => Ok(None),
+            MaskSource::Block(mask) => Ok(Some(mask)),
+            MaskSource::Mod(mask) => Ok(Some(built.insert(create_block_mask(mask, self.shape.extent())?))),
+        }
+    }
+
+    /// What is asked of the kernel, on a device of this kind.
+    fn request<'m>(&self, arch: Arch, smem_limit: u32, mask: Option<&'m BlockMask>) -> CallRequest<'m>
+    where
+        'a: 'm,
+    {
+        CallRequest {
+            arch,
+            smem_limit,
+            dtype: self.dtype,
+            shape: self.shape,
+            vector_access: self.vector_access,
+            bulk_copies: self.bulk_copies,
+            positive_scale: self.positive_scale,
+            precision: self.precision,
+            matmul: self.matmul,
+            force: self.force,
+            mask,
+            score: self.score.map(ScoreMod::bound),
+        }
+    }
+
+    /// The kernel that the call takes on a device of this architecture.
+    pub(super) fn kernel(&self, arch: Arch) -> Result<KernelSpec, Error> {
+        let mut built = None;
+        let mask = self.block_mask(&mut built)?;
+        Ok(self.request(arch, arch.smem_limit(), mask).plan().map_err(CudaError::from)?.spec)
+    }
+}
+
 impl<'a> MaskSource<'a> {
+    /// Of what a call was given; a block mask goes before a mask mod.
+    pub(crate) fn of(block_mask: Option<&'a BlockMask>, mask_mod: Option<&'a MaskMod>) -> Self {
+        match (block_mask, mask_mod) {
+            (Some(mask), _) => Self::Block(mask),
+            (None, Some(mask)) => Self::Mod(mask),
+            (None, None) => Self::None,
+        }
+    }
+
     /// The mask of partial tiles.
     pub(super) fn bound(self) -> Option<&'a BoundExpr> {
         match self {
@@ -153,31 +203,13 @@ impl CallCache {
     }
 
     fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
-        let CallSpec { shape, dtype, vector_access, bulk_copies, matmul, force, .. } = *spec;
-        let kept = match spec.mask {
-            MaskSource::Block(mask) => KeptKeys::of(mask),
-            _ => None,
-        };
-        // A table of kept keys stands for the mask and its captures.
-        let mask = spec.mask.bound().filter(|_| kept.is_none());
-        let score = spec.score.map(ScoreMod::bound);
-
-        let (arch, smem_limit) = (device.arch(), device.smem_bytes());
-        let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
-        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards);
-        let request =
-            plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, bulk_copies, mods, force };
-        let plan = plan::plan(&request).map_err(CudaError::from)?;
-        let mut kernel_spec = request.spec(&plan);
-        kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = guards;
-        kernel_spec.kept_keys_from_table = kept.is_some();
-        let everywhere = IndexBox::of(&shape.extent());
-        let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
-        kernel_spec.mask = mask.map(code_of);
-        kernel_spec.score = score.map(code_of);
+        let shape = spec.shape;
+        let mut built = None;
+        let block_mask = spec.block_mask(&mut built)?;
+        let request = spec.request(device.arch(), device.smem_bytes(), block_mask);
+        let CallPlan { spec: kernel_spec, kept_keys, reason } = request.plan().map_err(CudaError::from)?;
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
-        tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
+        tracing::debug!(%device, key = compiled.key, reason, "call prepared");
 
         let items = compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or_else(|| {
             CudaError::TooManyTiles { items: shape.batch * shape.heads * compiled.q_tiles(shape.q_len) }
@@ -189,7 +221,12 @@ impl CallCache {
         };
         let kernel = device.modules().load(device, compiled)?;
 
-        let device_mask = self.device_mask(device, spec, kept.as_ref(), &kernel)?;
+        let kept = kept_keys.zip(block_mask).map(|(intervals, mask)| KeptKeys::new(intervals, mask));
+        let mask = spec.mask.bound().filter(|_| kept.is_none());
+        let score = spec.score.map(ScoreMod::bound);
+        let device_mask = block_mask
+            .map(|mask| self.device_mask(device, spec, mask, kept.as_ref(), &kernel))
+            .transpose()?;
         let mut copies = Vec::new();
         let mut captures = Vec::new();
         kernel.compiled.captures.pack(
@@ -238,29 +275,13 @@ impl CallCache {
         &self,
         device: CudaDevice,
         spec: &CallSpec<'_>,
+        mask: &BlockMask,
         kept: Option<&KeptKeys>,
         kernel: &LoadedKernel,
-    ) -> Result<Option<Arc<DeviceMask>>, Error> {
+    ) -> Result<Arc<DeviceMask>, Error> {
         let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
         let tiles = BlockSize { q: tile_q as usize, kv: tile_kv as usize };
         let element_bytes = spec.dtype.size();
-        let mask = match spec.mask {
-            MaskSource::None => return Ok(None),
-            // Building it also proves that no kept element faults, which kernels do not look for in masks.
-            MaskSource::Mod(mask) => {
-                let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
-                let tiled = TiledRuns::of(&built, tiles)?;
-                return Ok(Some(Arc::new(masks::upload(
-                    device,
-                    &built,
-                    &tiled,
-                    None,
-                    &spec.shape,
-                    element_bytes,
-                )?)));
-            }
-            MaskSource::Block(mask) => mask,
-        };
         let key = MaskKey {
             table: address(mask.shared_table()),
             tile_q,
@@ -269,12 +290,12 @@ impl CallCache {
             element_bytes,
         };
         if let Some(known) = self.lock().masks.get(&key) {
-            return Ok(Some(known));
+            return Ok(known);
         }
         let tiled = TiledRuns::of(mask, tiles)?;
         let uploaded = Arc::new(masks::upload(device, mask, &tiled, kept, &spec.shape, element_bytes)?);
         self.lock().masks.remember(key, &uploaded);
-        Ok(Some(uploaded))
+        Ok(uploaded)
     }
 }
 

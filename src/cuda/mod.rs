@@ -18,6 +18,7 @@
 //! fault (load out of bounds, divide by zero) and the analysis could not exclude it, a call waits for the kernel and
 //! returns the fault.
 
+mod ahead;
 mod attention;
 mod calls;
 mod captures;
@@ -47,8 +48,10 @@ pub use tensor::{CudaTensorMut, CudaTensorRef};
 
 pub use flex_codegen::bundle::{Bundle, BundleError};
 pub use flex_codegen::plan::Force;
-pub use flex_codegen::{Compiler, Matmul, Precision, Schedule, Stats, Template};
+pub use flex_codegen::{Arch, Compiler, KernelSpec, Matmul, Precision, Schedule, Stats, Template};
 
+pub(crate) use ahead::AheadCall;
 pub(crate) use attention::Call;
+pub(crate) use calls::MaskSource;
 pub(crate) use memory::DeviceBuffer;
 pub(crate) use tensor::{download, upload};

@@ -55,4 +55,5 @@ from_library_concern!(
     flex_core::mods::BindError,
     flex_core::mask::MaskError,
     flex_core::mods::ModFault,
+    flex_core::capture::ViewError,
 );
