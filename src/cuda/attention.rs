@@ -214,15 +214,19 @@ fn launch_and_check(
     spec: &CallSpec<'_>,
 ) -> Result<Option<ModFault>, CudaError> {
     let compiled = &call.kernel.compiled;
+    let capturing = stream.is_capturing()?;
+    if capturing && compiled.can_fault() {
+        return Err(CudaError::FaultInCapture);
+    }
+    if capturing {
+        call.keep_for_graph();
+    }
     if maps.is_some() {
-        problem.next_work = stream.device().work_counters().get(stream)?;
+        problem.next_work = stream.device().work_counters().get(stream, capturing)?;
     }
     if !compiled.can_fault() {
         launch(stream, call, &problem, maps)?;
         return Ok(None);
-    }
-    if stream.is_capturing()? {
-        return Err(CudaError::FaultInCapture);
     }
     let device = stream.device();
     let record = device.faults().take(device)?;

@@ -2,7 +2,7 @@
 //! cheap identities, so that a steady call compiles, uploads and allocates nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use flex_codegen::{Arch, CallPlan, CallRequest, KernelSpec, Matmul, Precision, Template, abi, plan};
@@ -127,7 +127,15 @@ pub(super) struct PreparedCall {
     _copies: Vec<Arc<DeviceBuffer>>,
     _mask: Option<Arc<DeviceMask>>,
     used: AtomicU64,
+    in_graph: AtomicBool,
     owners: Owners,
+}
+
+impl PreparedCall {
+    /// Keeps the call for as long as its mods live: a graph may launch it at any time.
+    pub(super) fn keep_for_graph(&self) {
+        self.in_graph.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The identity of a call. Addresses stand for what lies there: a [`PreparedCall`] holds weak references, so that no
@@ -172,6 +180,7 @@ impl CallCache {
     /// The call, prepared now or before.
     pub(super) fn get(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<Arc<PreparedCall>, Error> {
         let key = CallKey::of(spec);
+        let unused;
         {
             let mut kept = self.lock();
             kept.clock += 1;
@@ -179,12 +188,12 @@ impl CallCache {
                 call.used.store(kept.clock, Ordering::Relaxed);
                 return Ok(call.clone());
             }
-            let unused = kept.sweep();
-            drop(kept);
-            // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
-            // compilation.
-            drop(unused);
+            unused = kept.sweep();
         }
+        let _beside = device.beside_captures()?;
+        // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
+        // compilation.
+        drop(unused);
         let call = Arc::new(self.prepare(device, spec)?);
         let mut kept = self.lock();
         call.used.store(kept.clock, Ordering::Relaxed);
@@ -266,6 +275,7 @@ impl CallCache {
             _copies: copies,
             _mask: device_mask,
             used: AtomicU64::new(0),
+            in_graph: AtomicBool::new(false),
             owners: Owners::of(spec),
         })
     }
@@ -314,8 +324,10 @@ impl Kept {
             }
             false => 0,
         };
-        let is_unused =
-            |call: &PreparedCall| !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept;
+        let is_unused = |call: &PreparedCall| {
+            let is_old = call.used.load(Ordering::Relaxed) < oldest_kept;
+            !call.owners.are_alive() || is_old && !call.in_graph.load(Ordering::Relaxed)
+        };
         let calls = self.calls.extract_if(|_, call| is_unused(call)).map(|(_, call)| call).collect();
         self.masks.sweep();
         (calls, self.copies.sweep())

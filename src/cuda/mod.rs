@@ -17,6 +17,10 @@
 //! **When a call returns.** Calls return when the work is queued, in the order of their stream. Only where a mod may
 //! fault (load out of bounds, divide by zero) and the analysis could not exclude it, a call waits for the kernel and
 //! returns the fault.
+//!
+//! **Graphs.** A call with borrowed tensors and results of the stream that is captured adds one kernel to the graph. The
+//! captures and the block mask stay on the device while their mods and [`BlockMask`](flex_core::mask::BlockMask) live:
+//! keep these, and do not [`trim`](CudaDevice::trim), as long as the graph is launched.
 
 mod ahead;
 mod attention;
