@@ -186,8 +186,8 @@ impl<'a> Call<'a> {
 
         let _context = device.enter()?;
         let maps = match call.kernel.compiled.template {
-            Template::ForwardPortable => None,
             Template::ForwardSm90 => Some(self.tensor_maps(&call)?),
+            _ => None,
         };
         let streams = || tensors.iter().map(|(_, tensor, _)| *tensor).chain(rows.iter().filter_map(|r| r.1));
         for tensor in streams() {

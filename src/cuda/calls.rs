@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use flex_codegen::{Arch, CallPlan, CallRequest, KernelSpec, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{DType, Shape};
-use flex_core::capture::Capture;
+use flex_core::capture::{Array, Capture};
 use flex_core::ir::Expr;
-use flex_core::mask::{BlockMask, BlockSize, RunTable, create_block_mask};
+use flex_core::mask::{BlockMask, BlockSize, Extent, RunTable, create_block_mask};
 use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
 
 use super::captures::{self, CaptureCopies};
 use super::kept_keys::KeptKeys;
+use super::mask_building;
 use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
@@ -54,16 +55,20 @@ pub(crate) enum MaskSource<'a> {
 }
 
 impl<'a> CallSpec<'a> {
-    /// The tiles of the mask: those given, or built into `built`. Building them also proves that no kept element
+    /// The tiles of the mask: those given, or those that `build` makes. Building them also proves that no kept element
     /// faults, which kernels do not look for in masks.
-    fn block_mask<'m>(&self, built: &'m mut Option<BlockMask>) -> Result<Option<&'m BlockMask>, Error>
+    fn block_mask<'m>(
+        &self,
+        built: &'m mut Option<BlockMask>,
+        build: impl FnOnce(&MaskMod, Extent) -> Result<BlockMask, Error>,
+    ) -> Result<Option<&'m BlockMask>, Error>
     where
         'a: 'm,
     {
         match self.mask {
             MaskSource::None => Ok(None),
             MaskSource::Block(mask) => Ok(Some(mask)),
-            MaskSource::Mod(mask) => Ok(Some(built.insert(create_block_mask(mask, self.shape.extent())?))),
+            MaskSource::Mod(mask) => Ok(Some(built.insert(build(mask, self.shape.extent())?))),
         }
     }
 
@@ -91,7 +96,7 @@ impl<'a> CallSpec<'a> {
     /// The kernel that the call takes on a device of this architecture.
     pub(super) fn kernel(&self, arch: Arch) -> Result<KernelSpec, Error> {
         let mut built = None;
-        let mask = self.block_mask(&mut built)?;
+        let mask = self.block_mask(&mut built, |mask, extent| Ok(create_block_mask(mask, extent)?))?;
         Ok(self.request(arch, arch.smem_limit(), mask).plan().map_err(CudaError::from)?.spec)
     }
 }
@@ -200,6 +205,19 @@ impl CallCache {
         Ok(kept.calls.entry(key).or_insert(call).clone())
     }
 
+    /// A captured array on the device, copied now or before.
+    pub(super) fn copy_of(
+        &self,
+        device: CudaDevice,
+        array: &Arc<Array>,
+    ) -> Result<Arc<DeviceBuffer>, CudaError> {
+        if let Some(known) = self.lock().copies.get(array) {
+            return Ok(known);
+        }
+        let copy = captures::upload(device, array)?;
+        Ok(self.lock().copies.keep(array, copy))
+    }
+
     /// Forgets all calls, captures and masks.
     pub(super) fn clear(&self) {
         let forgotten = std::mem::take(&mut *self.lock());
@@ -214,7 +232,8 @@ impl CallCache {
     fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
         let shape = spec.shape;
         let mut built = None;
-        let block_mask = spec.block_mask(&mut built)?;
+        let block_mask =
+            spec.block_mask(&mut built, |mask, extent| mask_building::for_call(device, mask, extent))?;
         let request = spec.request(device.arch(), device.smem_bytes(), block_mask);
         let CallPlan { spec: kernel_spec, kept_keys, reason } = request.plan().map_err(CudaError::from)?;
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
@@ -224,9 +243,9 @@ impl CallCache {
             CudaError::TooManyTiles { items: shape.batch * shape.heads * compiled.q_tiles(shape.q_len) }
         })?;
         let blocks = match compiled.template {
-            Template::ForwardPortable => items,
             // Persistent: its blocks draw items until none is left.
             Template::ForwardSm90 => items.min(device.multiprocessors()),
+            _ => items,
         };
         let kernel = device.modules().load(device, compiled)?;
 
@@ -242,14 +261,7 @@ impl CallCache {
             mask,
             score,
             |array| -> Result<u64, CudaError> {
-                let known = self.lock().copies.get(array);
-                let copy = match known {
-                    Some(copy) => copy,
-                    None => {
-                        let copy = captures::upload(device, array)?;
-                        self.lock().copies.keep(array, copy)
-                    }
-                };
+                let copy = self.copy_of(device, array)?;
                 let ptr = copy.ptr();
                 copies.push(copy);
                 Ok(ptr)

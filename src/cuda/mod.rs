@@ -34,6 +34,7 @@ mod error;
 mod faults;
 mod kept_keys;
 mod layout;
+mod mask_building;
 mod masks;
 mod memory;
 mod modules;

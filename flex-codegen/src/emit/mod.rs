@@ -21,7 +21,7 @@ use flex_core::analysis::simplify::simplify;
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
-use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Snippet};
+use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
 use code::{Guarding, ModCode};
 use rewrite::{Exponent, ExponentScale};
 
@@ -82,6 +82,33 @@ impl Snippet {
             can_fault: !sites.is_empty(),
             exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale),
             key_line,
+        };
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+    }
+}
+
+impl Snippet {
+    /// A mask alone, computed accurately; faults are recorded unless it is proved that there are none.
+    ///
+    /// # Errors
+    /// If it has too many captures.
+    pub fn of_mask(mask: &Expr, guards: Guards) -> Result<Self, CodegenError> {
+        let captures = CaptureLayout::new(Some(mask), None)?;
+        let guarding = match guards {
+            Guards::Guarded => Guarding::Recorded,
+            Guards::Proved => Guarding::None,
+        };
+        let simplified = simplify(mask);
+        let mut sites = Vec::new();
+        let code = ModCode::new(ModKind::Mask, &simplified, Precision::Accurate, guarding, None, &mut sites);
+        let mods = mods::Mods {
+            kept_keys: None,
+            kept_keys_from_table: false,
+            mask: Some(code),
+            score: None,
+            can_fault: !sites.is_empty(),
+            exponent_scale: ExponentScale::Constant(1.0),
+            key_line: None,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }

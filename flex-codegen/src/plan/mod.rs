@@ -188,6 +188,7 @@ fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {
             portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv)
         }
         Template::ForwardSm90 => hopper::smem_bytes(head_dim, value_dim, tile_q, tile_kv),
+        Template::MaskTiles => 0,
     }
 }
 

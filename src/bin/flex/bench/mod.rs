@@ -185,7 +185,7 @@ struct Setup<'a> {
 
 impl Backend {
     /// Where tensors have to be for it.
-    fn device(self, ordinal: usize) -> Result<Device, ProgramError> {
+    pub(crate) fn device(self, ordinal: usize) -> Result<Device, ProgramError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
