@@ -91,7 +91,7 @@ pub const MASKS: &[LibraryMask] = &[
     },
     LibraryMask {
         name: "shuffled_document",
-        description: "the same documents, their tokens in no order: no tile can be decided without looking",
+        description: "the same documents, their tokens in no order: every tile is mixed",
         bind: |len| document::bind(shuffled(documents(len))),
     },
     LibraryMask {
