@@ -1,7 +1,7 @@
 """Errors on the goldens beside PyTorch's own attention in the same dtype, on a GPU.
 
     FLEX_GOLDEN_ERRORS=errors.jsonl ./run gpu_goldens          # in the packed folder; or the test program itself
-    python3 golden_errors.py errors.jsonl --goldens tests/goldens
+    python3 benches/golden_errors.py errors.jsonl
 
 The measure is mean|gold - x| over a golden's output, gold being float64 on the same inputs, as in PyTorch's tests of
 flex_attention. Yardsticks:
@@ -31,10 +31,11 @@ ALLOWED = 1.1
 
 
 def arguments():
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parent.parent
+    goldens = root / "tests" / "goldens" if (root / "tests" / "goldens").exists() else root / "goldens"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("errors", help="what gpu_goldens wrote")
-    parser.add_argument("--goldens", type=Path, default=here.parent / "tests" / "goldens")
+    parser.add_argument("--goldens", type=Path, default=goldens)
     parser.add_argument("--json", help="write every row there, a line each")
     return parser.parse_args()
 

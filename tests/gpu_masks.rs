@@ -92,7 +92,7 @@ fn tiles_of_all_sizes_at_the_ends_of_sequences() {
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn captures_of_every_kind() {
-    let kept: Vec<bool> = (0..2 * 90 * 70).map(|i| hash(i) % 19 == 0).collect();
+    let kept: Vec<bool> = (0..2 * 90 * 70).map(|i| hash(i).is_multiple_of(19)).collect();
     let table = View::new(&kept, [2, 90, 70]).unwrap();
     let in_table = mask_mod!(|b, h, q, kv| table[[h, q, kv]]);
     let weight: Vec<f32> = (0..90).map(|i| hash(i) as f32 / 1e6 - 3.0).collect();

@@ -22,10 +22,7 @@ pub fn unsigned_divisions(bound: &BoundExpr, index_box: &IndexBox) -> Expr {
     analysis.evaluate(index_box, FloatRange::ANY);
     let not_negative = |id: NodeId| analysis.range(id).int().lo >= 0;
 
-    let mut builder = Builder::new();
-    for decl in expr.captures() {
-        builder.declare(decl.name.clone(), decl.ty, decl.rank);
-    }
+    let mut builder = Builder::with_captures(expr.captures());
     let mut moved: Vec<NodeId> = Vec::with_capacity(expr.nodes().len());
     for &node in expr.nodes() {
         let id = match node {
