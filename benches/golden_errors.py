@@ -12,6 +12,7 @@ Score mods are what SDPA has not; there the first two are left out where the mod
 where the error is at most 1.1 times that of sdpa, or of eager where there is no sdpa.
 """
 import argparse
+import importlib
 import json
 import math
 import struct
@@ -60,7 +61,9 @@ def cases(folder):
     module = types.ModuleType("generate")
     module.case = lambda name, **options: found.__setitem__(name, options)
     sys.modules["generate"] = module
-    exec(compile((folder / "cases.py").read_text(), "cases.py", "exec"), {"__name__": "cases"})
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
+    importlib.import_module("cases")
     return found
 
 

@@ -9,6 +9,7 @@ use std::io::Write;
 use flex_attention::Error;
 use flex_attention::cuda::{CudaError, CudaOptions, Force, Matmul, Template};
 use flex_attention::prelude::*;
+use flex_core::testing;
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use support::golden::Golden;
@@ -35,7 +36,9 @@ fn goldens() -> Vec<GoldenCase> {
         let case = Case { query, key, value, scale: Some(golden.scale), mask, score };
         GoldenCase { name, case, out: golden.out, lse: golden.lse }
     };
-    names.into_iter().map(load).collect()
+    // With FLEX_TEST_SCALE below 1 some of them, evenly spaced.
+    let wanted = (testing::cases(names.len() as u32) as usize).min(names.len());
+    (0..wanted).map(|i| load(names[i * names.len() / wanted].clone())).collect()
 }
 
 /// A mode of computing, and the kernels that have it.
@@ -93,7 +96,9 @@ fn check_all(mode: &Mode, judge: impl Fn(&GoldenCase, &Case, &[f32]) -> (f64, f6
             }
         }
         assert!(failures.is_empty(), "{what}: {} goldens fail\n{}", failures.len(), failures.join("\n"));
-        assert!(served >= 9, "{what}: only {served} goldens");
+        // The Hopper kernel has no value dims under 64, which most goldens have.
+        let fewest = if template == Template::ForwardSm90 { goldens.len() * 7 / 54 } else { goldens.len() };
+        assert!(served >= fewest, "{what}: only {served} goldens");
         println!(
             "{what}: all goldens pass, {served}, the worst at {:.0} % of what is allowed",
             worst * 100.0
