@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use flex_attention::cuda::CudaDevice;
+use flex_attention::cuda::{CudaArray, CudaDevice, CudaError, CudaTensorRef};
 use flex_attention::library::{document, natten};
 use flex_attention::prelude::*;
 use flex_attention::{Error, mask_mod};
@@ -120,6 +120,47 @@ fn faults_are_those_of_the_host() {
     // A guard makes it whole, and the device goes on.
     let guarded = mask_mod!(|b, h, q, kv| kv < short.len() && short[q] == short[kv]);
     compare(&guarded, extent, options(64, 64));
+}
+
+/// Captures in device memory of another library are read where they lie, by calls and by the judging of tiles.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn arrays_that_are_on_the_gpu_stay_there() {
+    let gpu = gpu();
+    let len = 9000;
+    let group: Vec<i32> = (0..len as u32).map(|i| (hash(i) % 50) as i32).collect();
+    // A tensor of any numbers stands for the memory of another library.
+    let bits = |[_, _, _, i]: [usize; 4]| f32::from_bits(group[i] as u32);
+    let memory = Tensor::from_fn([1, 1, 1, len], bits).unwrap().to(&gpu).unwrap();
+    let ptr = CudaTensorRef::try_from(&memory).unwrap().ptr();
+    device().stream().unwrap().synchronize().unwrap();
+    // SAFETY: the memory lives to the end of the test and is not written again.
+    let array = unsafe { CudaArray::<i32, 1>::from_raw_parts(device(), ptr, [len]) }.unwrap();
+    let there = document::bind(&array).unwrap();
+    let here = document::bind(&group).unwrap();
+    let extent = Extent { batch: 1, heads: 1, q_len: len, kv_len: len };
+    let block_mask = device().create_block_mask(&there, extent).unwrap();
+    assert!(block_mask == create_block_mask(&here, extent).unwrap());
+
+    let x = Tensor::from_fn([1, 1, len, 64], |[_, _, s, d]| {
+        (hash((s * 64 + d) as u32) % 100) as f32 / 50.0 - 1.0
+    });
+    let x = x.unwrap().to(&gpu).unwrap();
+    let attend =
+        |mask: &MaskMod| flex_attention(&x, &x, &x).mask_mod(mask).run().unwrap().to_f32_vec().unwrap();
+    let expected = attend(&here);
+    assert_eq!(attend(&there), expected);
+    // A trim gives up what is ours, and that memory is not.
+    device().trim().unwrap();
+    assert_eq!(attend(&there), expected);
+    assert_eq!(memory.to_vec::<f32>().unwrap()[7].to_bits(), group[7] as u32);
+
+    // SAFETY: refused before anything is read.
+    let error = unsafe { CudaArray::<i32, 1>::from_raw_parts(device(), ptr + 1, [4]) }.unwrap_err();
+    assert!(matches!(error, Error::Cuda(CudaError::Misaligned { .. })), "{error:?}");
+    // SAFETY: as above.
+    let error = unsafe { CudaArray::<i32, 2>::from_raw_parts(device(), ptr, [1 << 31, 1]) }.unwrap_err();
+    assert!(matches!(error, Error::View(ViewError::TooLarge { .. })), "{error:?}");
 }
 
 /// Elements a second where every one has to be looked at: nothing is kept, and the analysis cannot know.

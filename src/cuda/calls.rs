@@ -218,9 +218,18 @@ impl CallCache {
         Ok(self.lock().copies.keep(array, copy))
     }
 
+    /// Uses memory that is on the device already instead of a copy.
+    pub(super) fn adopt(&self, array: &Arc<Array>, memory: DeviceBuffer) {
+        self.lock().copies.keep(array, memory);
+    }
+
     /// Forgets all calls, captures and masks.
     pub(super) fn clear(&self) {
-        let forgotten = std::mem::take(&mut *self.lock());
+        let mut kept = self.lock();
+        let forgotten =
+            (std::mem::take(&mut kept.calls), std::mem::take(&mut kept.masks), kept.copies.clear());
+        drop(kept);
+        // Outside the lock, because freeing waits for the device.
         drop(forgotten);
     }
 

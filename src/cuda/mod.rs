@@ -23,6 +23,7 @@
 //! keep these, and do not [`trim`](CudaDevice::trim), as long as the graph is launched.
 
 mod ahead;
+mod array;
 mod attention;
 mod calls;
 mod captures;
@@ -44,6 +45,7 @@ mod tiling;
 pub mod timing;
 mod tma;
 
+pub use array::CudaArray;
 pub use attention::CudaOptions;
 pub use compiler::{compiler, set_compiler};
 pub use device::CudaDevice;
