@@ -52,13 +52,10 @@ impl<T: CaptureElement, const N: usize> CudaArray<T, N> {
 
 /// A copy of the elements.
 fn on_host<const N: usize>(ty: Type, memory: &DeviceBuffer, shape: [usize; N]) -> Result<Arc<Array>, Error> {
-    fn words<T: bytemuck::Pod, const N: usize>(
+    fn words<T: CaptureElement + bytemuck::Pod, const N: usize>(
         memory: &DeviceBuffer,
         shape: [usize; N],
-    ) -> Result<Arc<Array>, Error>
-    where
-        T: CaptureElement,
-    {
+    ) -> Result<Arc<Array>, Error> {
         let mut elements = vec![T::zeroed(); memory.bytes() / size_of::<T>()];
         memory.download(memory.stream(), 0, bytemuck::cast_slice_mut(&mut elements))?;
         Ok(View::new(&elements, shape)?.into_array())
