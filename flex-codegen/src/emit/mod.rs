@@ -9,6 +9,7 @@ mod code;
 mod differential;
 mod kept_keys;
 mod layout;
+mod length;
 mod mods;
 mod rewrite;
 mod scope;

@@ -6,6 +6,7 @@ use flex_core::ir::{NodeId, Scalar};
 
 use super::code::ModCode;
 use super::kept_keys::{Condition, KeySide};
+use super::length;
 use super::rewrite::ExponentScale;
 use super::scope::{Scope, field_type, is_worth_keeping};
 use super::text::literal;
@@ -42,6 +43,9 @@ impl Mods<'_> {
             ("kCanFault", self.can_fault),
         ] {
             writeln!(out, "    static constexpr bool {name} = {value};").expect("writing to a string");
+        }
+        if length::is_long(codes()) {
+            out += "    static constexpr bool kElementIsLong = true;\n";
         }
         let part = |level| codes().map(|code| (code, kept_nodes(code, level))).collect::<Vec<_>>();
         out += &part_struct("Row", &part(Level::Row));
