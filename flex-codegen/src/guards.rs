@@ -1,12 +1,17 @@
 //! What can be proved of mods for a problem of a given size.
 
 use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
+use flex_core::capture::{Capture, CaptureValue};
 use flex_core::mask::Extent;
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
 /// Up to this length f32 holds the terms of a score that is a line in the key well enough for 16-bit attention.
 const LONGEST: usize = 1 << 17;
+
+/// Up to this length of a captured axis an index that is in bounds cannot have wrapped, if it is a sum of positions and
+/// of one other number.
+const LONGEST_AXIS: usize = 1 << 30;
 
 /// What has been proved of the mods' loads and divisions for the problem at hand.
 ///
@@ -19,7 +24,8 @@ pub enum Guards {
     #[default]
     Guarded,
     /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
-    /// 2¹⁷, so that positions may be computed with in f32; and the scale is positive.
+    /// 2¹⁷, so that positions may be computed with in f32, and captured axes at most 2³⁰, so that sums with positions in
+    /// bounds have not wrapped; and the scale is positive.
     Proved,
 }
 
@@ -46,6 +52,13 @@ impl Guards {
 
 /// Whether no node of the mod can fault anywhere, wherever Rust would evaluate it or not.
 fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
+    let is_short = |capture: &Capture| match &capture.value {
+        CaptureValue::Scalar(_) => true,
+        CaptureValue::Array(array) => array.shape().iter().all(|&len| len <= LONGEST_AXIS),
+    };
+    if !bound.captures().iter().all(is_short) {
+        return false;
+    }
     let everywhere = IndexBox::of(extent);
     let program = IntervalProgram::new(bound);
     let mut analysis = IntervalAnalysis::new(&program);
@@ -55,7 +68,7 @@ fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use flex_core::capture::{Capture, CaptureValue, IntoArray};
+    use flex_core::capture::IntoArray;
     use flex_core::mods::MaskMod;
 
     use super::*;

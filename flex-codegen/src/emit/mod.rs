@@ -11,6 +11,7 @@ mod kept_keys;
 mod layout;
 mod length;
 mod mods;
+mod position_sum;
 mod rewrite;
 mod scope;
 mod text;

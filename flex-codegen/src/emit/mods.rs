@@ -163,8 +163,11 @@ fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
     let expr = code.expr;
     let mut wanted = vec![false; expr.nodes().len()];
     wanted[expr.root().index()] = true;
-    for id in expr.ids().filter(|&id| code.level(id) == Level::Element) {
-        expr.node(id).for_each_operand(|operand| wanted[operand.index()] = true);
+    for id in expr.ids().rev().filter(|&id| code.level(id) == Level::Element) {
+        if !wanted[id.index()] {
+            continue;
+        }
+        code.for_each_operand(id, |operand| wanted[operand.index()] = true);
     }
     expr.ids()
         .filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id))
@@ -195,12 +198,14 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
 }
 
 fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
+    let indices = position == "kv" && part.iter().any(|(code, _)| code.takes_indices());
+    let position_ty = if indices { "Index" } else { "int" };
     let mut out = format!(
-        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n"
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, {position_ty} {position}) {{\n"
     );
     writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
     for (code, ids) in part {
-        let mut scope = Scope::new(code);
+        let mut scope = Scope::of_elements(code, indices);
         scope.compute(ids);
         for &id in ids {
             let value = scope.value(id).text.clone();
@@ -215,12 +220,14 @@ fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Ve
 }
 
 fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>>, default: &str) -> String {
+    let indices = code.is_some_and(ModCode::takes_indices);
+    let index = if indices { "Index" } else { "int" };
     let mut out = format!(
         "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, const Row& row, const Column& column, {score}int b, int h, \
-         int q, int kv, bool live) {{\n"
+         {index} q, {index} kv, bool live) {{\n"
     );
     let Some(code) = code else { return out + &format!("        return {default};\n    }}\n") };
-    let mut scope = Scope::new(code);
+    let mut scope = Scope::of_elements(code, indices);
     provide(&mut scope, code, Level::Row, "row");
     provide(&mut scope, code, Level::Column, "column");
     let root = code.expr.root();
