@@ -1,5 +1,6 @@
 //! What can be proved of mods for a problem of a given size.
 
+use crate::emit::factors_are_positive;
 use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
 use flex_core::capture::{Capture, CaptureValue};
 use flex_core::mask::Extent;
@@ -25,7 +26,7 @@ pub enum Guards {
     Guarded,
     /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
     /// 2¹⁷, so that positions may be computed with in f32, and captured axes at most 2³⁰, so that sums with positions in
-    /// bounds have not wrapped; and the scale is positive.
+    /// bounds have not wrapped; and the scale is positive, as is what scores have as a common factor.
     Proved,
 }
 
@@ -44,8 +45,9 @@ impl Guards {
         positive_scale: bool,
     ) -> Self {
         let numbers_fit = extent.q_len.max(extent.kv_len) <= LONGEST && positive_scale;
-        let proved =
-            numbers_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
+        let proved = numbers_fit
+            && score.is_none_or(factors_are_positive)
+            && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
         if proved { Self::Proved } else { Self::Guarded }
     }
 }
@@ -69,7 +71,8 @@ fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
 #[cfg(test)]
 mod tests {
     use flex_core::capture::IntoArray;
-    use flex_core::mods::MaskMod;
+    use flex_core::ir::Scalar;
+    use flex_core::mods::{MaskMod, ScoreMod};
 
     use super::*;
 
@@ -86,6 +89,23 @@ mod tests {
         let captures =
             vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
         MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
+    }
+
+    #[test]
+    fn a_common_factor_must_be_positive() {
+        let text = "capture @0 = cap: f32\nv0 = score\nv1 = @0\nv2 = div v0, v1\nv3 = tanh v2\nv4 = mul v1, v3\nreturn v4";
+        let extent = Extent { batch: 1, heads: 1, q_len: 100, kv_len: 60 };
+        for (cap, expected) in [
+            (20.0, Guards::Proved),
+            (-20.0, Guards::Guarded),
+            (0.0, Guards::Guarded),
+            (f32::NAN, Guards::Guarded),
+        ] {
+            let value = CaptureValue::Scalar(Scalar::F32(cap));
+            let captures = vec![Capture { name: "cap".into(), value }];
+            let softcap = ScoreMod::new("softcap", text.parse().unwrap(), captures).unwrap();
+            assert_eq!(Guards::prove(None, Some(softcap.bound()), &extent, true), expected, "{cap}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Mods<'a> {
     pub(super) kept_keys_from_table: bool,
     pub(super) can_fault: bool,
     pub(super) exponent_scale: ExponentScale,
+    /// The code of a scale of captures.
+    pub(super) captured_scale: Option<ModCode<'a>>,
     /// Slope and offset of a score that is a line in the key.
     pub(super) key_line: Option<[ModCode<'a>; 2]>,
 }
@@ -62,14 +64,23 @@ impl Mods<'_> {
     }
 
     fn exponent_scale_function(&self) -> String {
+        let mut lines = String::new();
         let value = match self.exponent_scale {
             ExponentScale::Constant(factor) => literal(Scalar::F32(factor)).text,
             ExponentScale::Launch => {
                 format!("{} * p.scale", literal(Scalar::F32(std::f32::consts::LOG2_E)).text)
             }
+            ExponentScale::Captured(_) => {
+                let code = self.captured_scale.as_ref().expect("given with such a scale");
+                let mut scope = Scope::new(code);
+                scope.compute(&[code.expr.root()]);
+                let value = scope.value(code.expr.root()).text.clone();
+                lines = scope.into_lines();
+                value
+            }
         };
         format!(
-            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n        return {value};\n    }}\n"
+            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n{lines}        return {value};\n    }}\n"
         )
     }
 

@@ -4,8 +4,9 @@ use flex_attention::Error;
 use flex_attention::cuda::CudaDevice;
 use flex_attention::cuda::timing::{CacheFlush, CudaEvent};
 
-/// What is spent on the repetitions of one case.
-const BUDGET_MS: f32 = 200.0;
+/// What is spent on the repetitions of one case: as `triton.testing.do_bench` does with peers. Large cards draw all the power
+/// they may within a fifth of a second of attention, and slow down: longer runs give lower figures.
+const BUDGET_MS: f32 = 100.0;
 
 /// The time of one call in milliseconds: the median of repeated calls, the L2 cache overwritten before each, after calls
 /// that are not counted. The call queues its work on the default stream of the GPU.
