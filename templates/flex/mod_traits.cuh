@@ -16,6 +16,16 @@ struct ScoreIsLineInKey<Mods, Void<decltype(Mods::kScoreIsLineInKey)>> {
     static constexpr bool value = Mods::kHasScore && Mods::kScoreIsLineInKey;
 };
 
+// The code of an element is so long that there should be few copies of it.
+template <class Mods, class = void>
+struct ElementIsLong {
+    static constexpr bool value = false;
+};
+template <class Mods>
+struct ElementIsLong<Mods, Void<decltype(Mods::kElementIsLong)>> {
+    static constexpr bool value = Mods::kElementIsLong;
+};
+
 template <class Mods, class = void>
 struct HasExponentScale {
     static constexpr bool value = false;

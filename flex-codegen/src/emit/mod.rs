@@ -9,7 +9,9 @@ mod code;
 mod differential;
 mod kept_keys;
 mod layout;
+mod length;
 mod mods;
+mod position_sum;
 mod rewrite;
 mod scope;
 mod text;
@@ -19,6 +21,7 @@ pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
 
 use flex_core::analysis::simplify::simplify;
 use flex_core::ir::Expr;
+use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
 use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
@@ -74,13 +77,18 @@ impl Snippet {
         let score = exponent.as_ref().map(|e| score_code(&e.score));
         let lines = exponent.as_ref().and_then(|e| e.key_line.as_ref());
         let key_line = lines.map(|(slope, offset)| [score_code(slope), score_code(offset)]);
+        let captured_scale = match exponent.as_ref().map(|e| &e.scale) {
+            Some(ExponentScale::Captured(factor)) => Some(score_code(factor)),
+            _ => None,
+        };
         let mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
             kept_keys_from_table: spec.kept_keys_from_table,
             mask: mask_code,
             score,
             can_fault: !sites.is_empty(),
-            exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale),
+            exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale.clone()),
+            captured_scale,
             key_line,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
@@ -112,6 +120,11 @@ impl Snippet {
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }
+}
+
+/// Whether what a score mod's kernels take for positive is, with the captures it is bound to.
+pub(crate) fn factors_are_positive(score: &BoundExpr) -> bool {
+    rewrite::captured_factor(score).is_none_or(|factor| factor > 0.0 && factor.is_normal())
 }
 
 fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Exponent, CodegenError> {
