@@ -57,6 +57,7 @@ const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "flex/default_mods.cuh",
     "flex/elements.cuh",
     "flex/fault.cuh",
+    "flex/mod_traits.cuh",
     "flex/ops.cuh",
     "flex/problem.cuh",
     "flex/products.cuh",
@@ -65,6 +66,7 @@ const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "flex/products_tf32.cuh",
     "flex/ptx.cuh",
     "flex/softmax.cuh",
+    "flex/tile_copy.cuh",
     "flex/tile_io.cuh",
     "flex/tile_walk.cuh",
 ];
@@ -161,7 +163,7 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
             entry,
             schedule: spec.schedule,
             threads,
-            smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, tile_q, tile_kv),
+            smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, &spec.schedule),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })
