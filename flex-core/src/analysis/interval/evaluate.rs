@@ -114,11 +114,6 @@ impl<'p> IntervalAnalysis<'p> {
         unsettled.reverse();
     }
 
-    /// The last box.
-    pub(crate) fn index_box(&self) -> &IndexBox {
-        &self.index_box
-    }
-
     /// All nodes that depend on the box.
     pub(crate) fn nodes(&self) -> &'p [NodeId] {
         &self.program.order

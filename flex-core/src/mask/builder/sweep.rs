@@ -3,7 +3,7 @@
 //! The columns of the tiles, of every 16, 256, … of them, are looked at once for the whole region. The rows of a strip
 //! together are judged against the widest columns, and inside those that stay open against narrower ones: their outline.
 //! Sixteen rows together refine it down to groups of sixteen tiles, which every row judges for itself. A tile that is
-//! still open is cut into up to 16 × 16 boxes; what they do not tell is evaluated.
+//! still open is cut into 4 × 4 boxes, which are judged together; what they do not tell is evaluated.
 
 use std::sync::OnceLock;
 
@@ -46,15 +46,10 @@ impl Region {
         let batch = if by_batch { strip.b as usize } else { 0 };
         let head = if by_head { strip.h as usize } else { 0 };
         self.columns[batch * self.heads + head].get_or_init(|| {
-            let keys = ends(plan.index_box(strip, self.tiles).kv);
-            Columns::new(lanes, (strip.b, strip.h), keys, plan.block.kv)
+            let Span { first, last } = plan.index_box(strip, self.tiles).kv;
+            Columns::new(lanes, (strip.b, strip.h), (first as usize, last as usize + 1), plan.block.kv)
         })
     }
-}
-
-/// A span as a range that does not include its end.
-fn ends(span: Span) -> (usize, usize) {
-    (span.first as usize, span.last as usize + 1)
 }
 
 /// A part of the outline of some rows, in the order of the keys. What is between the parts is skipped.
@@ -75,13 +70,12 @@ impl Part {
     }
 }
 
-/// Rows of tiles that refine an outline together, and the places of their ranges: those of the single rows, that of all
-/// of them, that of the strip, and those of the rows of boxes inside a tile.
+/// Rows of tiles that refine an outline together. Their ranges have places of their own, as have those of all of them
+/// together and those of the strip.
 const ROWS: usize = 16;
 const ALL_ROWS: usize = ROWS;
 const STRIP: usize = ROWS + 1;
-const INSIDE: usize = ROWS + 2;
-const PLACES: usize = INSIDE + FAN;
+const PLACES: usize = ROWS + 2;
 
 /// Builds strips one after another, keeping its working memory.
 pub(super) struct Sweep<'p> {
@@ -259,9 +253,9 @@ impl<'p> Sweep<'p> {
         let tile = self.plan.index_box(self.strip, tiles);
         let mut seen = Seen::default();
         if self.trials.pay() {
-            let all_known = self.cut(&tile, &mut seen);
-            self.trials.record(all_known || seen.both());
-            if all_known || seen.both() {
+            let known = self.search(&tile, &mut seen);
+            self.trials.record(known);
+            if known {
                 return Ok(seen.kind());
             }
         }
@@ -269,41 +263,55 @@ impl<'p> Sweep<'p> {
         Ok(seen.kind())
     }
 
-    /// Judges up to 16 × 16 boxes inside a tile, until one is known to keep something and one to skip something. Returns
-    /// whether everything is known of all of them.
-    fn cut(&mut self, tile: &IndexBox, seen: &mut Seen) -> bool {
-        let (q, kv) = (ends(tile.q), ends(tile.kv));
-        let (height, width) = ((q.1 - q.0).div_ceil(FAN), (kv.1 - kv.0).div_ceil(FAN));
-        let place = (self.strip.b, self.strip.h);
-        let columns = Columns::new(&mut self.lanes, place, kv, width);
-        let rows = (q.1 - q.0).div_ceil(height);
-        let queries = (0..rows).map(|i| {
-            let first = q.0 + i * height;
-            Span { first: first as i32, last: (q.1.min(first + height) - 1) as i32 }
-        });
-        self.lanes.set_rows(INSIDE, place, queries);
-        let there = lanes_below(columns.boxes_in(0, 0)) as u16;
-        let mut groups = [Group::default(); BATCH];
-        let mut all_known = true;
-        for first in (0..rows).step_by(BATCH) {
-            let count = BATCH.min(rows - first);
-            for (i, group) in groups[..count].iter_mut().enumerate() {
-                *group = Group { row: INSIDE + first + i, level: 0, group: 0 };
-            }
-            if (height, width) == (1, 1) {
-                self.prover.count((count * columns.boxes_in(0, 0)) as u64);
-            }
-            for &Verdicts { full, empty, mixed } in self.lanes.judge(&columns, &groups[..count]) {
-                seen.kept |= full | mixed != 0;
-                seen.skipped |= empty | mixed != 0;
-                all_known &= full | empty | mixed == there;
-            }
+    /// Cuts a tile into 4 × 4 boxes, and those that stay open again, until some are known to keep something and some to
+    /// skip something. Returns whether the tile is known: in this way or because all of its boxes are.
+    fn search(&mut self, tile: &IndexBox, seen: &mut Seen) -> bool {
+        let mut open = [(tile.q, tile.kv); CUTS * FAN];
+        let (mut next, mut end) = (0, 1);
+        while next < end && next < CUTS {
+            let mut boxes = [(Span::single(0), Span::single(0)); FAN];
+            let count = cut(open[next], &mut boxes);
+            let boxes = &boxes[..count];
+            next += 1;
+            let Verdicts { full, empty, mixed } =
+                self.lanes.judge_boxes((self.strip.b, self.strip.h), boxes.iter().copied());
+            seen.kept |= full | mixed != 0;
+            seen.skipped |= empty | mixed != 0;
+            self.prover.count(boxes.iter().filter(|(q, kv)| q.first == q.last && kv.first == kv.last).count());
             if seen.both() {
                 return true;
             }
+            for (i, &part) in boxes.iter().enumerate() {
+                if (full | empty) >> i & 1 == 0 && end < open.len() {
+                    open[end] = part;
+                    end += 1;
+                }
+            }
         }
-        all_known
+        next == end
     }
+}
+
+/// How often a tile and the boxes in it are cut.
+const CUTS: usize = 4;
+
+/// Cuts a box into up to 4 × 4 about equal ones; returns how many.
+fn cut((q, kv): (Span, Span), boxes: &mut [(Span, Span); FAN]) -> usize {
+    let quarter = |span: Span| (span.last - span.first) / 4 + 1;
+    let parts = |span: Span| {
+        let step = quarter(span);
+        (span.first..=span.last)
+            .step_by(step as usize)
+            .map(move |first| Span { first, last: span.last.min(first.saturating_add(step - 1)) })
+    };
+    let mut count = 0;
+    for q in parts(q) {
+        for kv in parts(kv) {
+            boxes[count] = (q, kv);
+            count += 1;
+        }
+    }
+    count
 }
 
 /// The bits of so many lanes.

@@ -93,8 +93,8 @@ impl<'p> TileProver<'p> {
     }
 
     /// Counts elements that were evaluated elsewhere.
-    pub(super) fn count(&mut self, elements: u64) {
-        self.elements_evaluated += elements;
+    pub(super) fn count(&mut self, elements: usize) {
+        self.elements_evaluated += elements as u64;
     }
 
     /// What a tile keeps: everything, something, or (`None`) nothing. `analysis` has just evaluated the tile, by its

@@ -20,6 +20,16 @@ pub(crate) struct Verdicts {
     pub(crate) mixed: u16,
 }
 
+impl Verdicts {
+    /// Keeps those of the first boxes.
+    fn keep(&mut self, boxes: usize) {
+        let there = (u32::MAX >> (32 - boxes)) as u16;
+        self.full &= there;
+        self.empty &= there;
+        self.mixed &= there;
+    }
+}
+
 /// A group of boxes to judge.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Group {
@@ -40,6 +50,9 @@ pub(crate) struct LaneAnalysis<'p> {
     /// Result `i` of group `j` of a batch is at `i * BATCH + j`.
     registers: Vec<Lanes>,
     verdicts: [Verdicts; BATCH],
+    /// The exports of the rows and columns of single boxes.
+    box_rows: Vec<Lanes>,
+    box_columns: Vec<Lanes>,
 }
 
 impl<'p> LaneAnalysis<'p> {
@@ -52,6 +65,8 @@ impl<'p> LaneAnalysis<'p> {
             rows: vec![Lanes::ZERO; places * program.row_exports.len()],
             registers: vec![Lanes::ZERO; longest.into_iter().max().unwrap_or(0) * BATCH],
             verdicts: [Verdicts::default(); BATCH],
+            box_rows: Vec::new(),
+            box_columns: Vec::new(),
         }
     }
 
@@ -65,7 +80,7 @@ impl<'p> LaneAnalysis<'p> {
     ) {
         let len = queries.len().min(FAN);
         let batch = Batch::alone(Inputs::new((b, h), queries));
-        run(self.isa, self.program, &self.program.rows, &batch, &mut self.registers);
+        run(self.isa, self.program, &self.program.rows, &batch, &mut self.registers, &mut []);
         let exports = &self.program.row_exports;
         for (place, rows) in self.rows.chunks_mut(exports.len().max(1)).skip(first).take(len).enumerate() {
             for (row, &export) in rows.iter_mut().zip(exports) {
@@ -87,7 +102,7 @@ impl<'p> LaneAnalysis<'p> {
         exports: &mut Vec<Lanes>,
     ) {
         let batch = Batch::alone(Inputs::new((b, h), keys));
-        run(self.isa, self.program, &self.program.columns, &batch, &mut self.registers);
+        run(self.isa, self.program, &self.program.columns, &batch, &mut self.registers, &mut []);
         let results = &self.program.column_exports;
         exports.extend(results.iter().map(|&export| self.registers[usize::from(export) * BATCH]));
     }
@@ -102,14 +117,35 @@ impl<'p> LaneAnalysis<'p> {
             batch.rows[i] = &self.rows[row * row_exports..][..row_exports];
             batch.columns[i] = columns.group(column_exports, level, group);
         }
-        run(self.isa, self.program, &self.program.meeting, &batch, &mut self.registers);
-        for (i, group) in groups.iter().enumerate() {
-            let root = find(self.program.root, self.program, &batch, &self.registers, i);
-            let there = (u32::MAX >> (32 - columns.boxes_in(group.level, group.group))) as u16;
-            let Verdicts { full, empty, mixed } = rules::verdicts(&root.bits);
-            self.verdicts[i] = Verdicts { full: full & there, empty: empty & there, mixed: mixed & there };
+        run(self.isa, self.program, &self.program.meeting, &batch, &mut self.registers, &mut self.verdicts);
+        for (verdicts, group) in self.verdicts.iter_mut().zip(groups) {
+            verdicts.keep(columns.boxes_in(group.level, group.group));
         }
         &self.verdicts[..groups.len()]
+    }
+
+    /// Judges up to sixteen boxes of a batch and head that need have nothing in common.
+    pub(crate) fn judge_boxes(
+        &mut self,
+        place: (i32, i32),
+        boxes: impl ExactSizeIterator<Item = (Span, Span)> + Clone,
+    ) -> Verdicts {
+        let len = boxes.len();
+        let Self { isa, program, registers, box_rows, box_columns, .. } = self;
+        let mut exports = |code, exports: &[u16], inputs, found: &mut Vec<Lanes>| {
+            run(*isa, program, code, &Batch::alone(inputs), registers, &mut []);
+            found.clear();
+            found.extend(exports.iter().map(|&export| registers[usize::from(export) * BATCH]));
+        };
+        let queries = Inputs::new(place, boxes.clone().map(|(q, _)| q));
+        exports(&program.rows, &program.row_exports, queries, box_rows);
+        let keys = Inputs::new(place, boxes.map(|(_, kv)| kv));
+        exports(&program.columns, &program.column_exports, keys, box_columns);
+        let mut batch = Batch { len: 1, ..Batch::EMPTY };
+        (batch.rows[0], batch.columns[0]) = (&*box_rows, &*box_columns);
+        run(*isa, program, &program.meeting, &batch, registers, &mut self.verdicts);
+        self.verdicts[0].keep(len);
+        self.verdicts[0]
     }
 }
 
@@ -161,19 +197,27 @@ impl Batch<'_> {
     }
 }
 
-fn run(isa: Available, program: &LaneProgram, code: &[Instr], batch: &Batch, registers: &mut [Lanes]) {
+/// Runs code, and tells what its groups are judged to be as far as `verdicts` has room for it.
+fn run(
+    isa: Available,
+    program: &LaneProgram,
+    code: &[Instr],
+    batch: &Batch,
+    registers: &mut [Lanes],
+    verdicts: &mut [Verdicts],
+) {
     match isa.set() {
-        InstructionSet::Portable => execute(program, code, batch, registers),
+        InstructionSet::Portable => execute(program, code, batch, registers, verdicts),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Available` set has been found on this CPU.
-        InstructionSet::Avx2 => unsafe { x86::run_avx2(program, code, batch, registers) },
+        InstructionSet::Avx2 => unsafe { x86::run_avx2(program, code, batch, registers, verdicts) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => unsafe {
-            x86::run_avx512(program, code, batch, registers)
+            x86::run_avx512(program, code, batch, registers, verdicts)
         },
         #[cfg(not(target_arch = "x86_64"))]
-        _ => execute(program, code, batch, registers),
+        _ => execute(program, code, batch, registers, verdicts),
     }
 }
 
@@ -182,18 +226,36 @@ mod x86 {
     use super::*;
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn run_avx2(program: &LaneProgram, code: &[Instr], batch: &Batch, registers: &mut [Lanes]) {
-        execute(program, code, batch, registers);
+    pub(super) fn run_avx2(
+        program: &LaneProgram,
+        code: &[Instr],
+        batch: &Batch,
+        registers: &mut [Lanes],
+        verdicts: &mut [Verdicts],
+    ) {
+        execute(program, code, batch, registers, verdicts);
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
-    pub(super) fn run_avx512(program: &LaneProgram, code: &[Instr], batch: &Batch, registers: &mut [Lanes]) {
-        execute(program, code, batch, registers);
+    pub(super) fn run_avx512(
+        program: &LaneProgram,
+        code: &[Instr],
+        batch: &Batch,
+        registers: &mut [Lanes],
+        verdicts: &mut [Verdicts],
+    ) {
+        execute(program, code, batch, registers, verdicts);
     }
 }
 
 #[inline(always)]
-fn execute(program: &LaneProgram, code: &[Instr], batch: &Batch, registers: &mut [Lanes]) {
+fn execute(
+    program: &LaneProgram,
+    code: &[Instr],
+    batch: &Batch,
+    registers: &mut [Lanes],
+    verdicts: &mut [Verdicts],
+) {
     for (index, Instr { op, operands }) in code.iter().enumerate() {
         // Operands have smaller numbers than the result.
         let (before, rest) = registers.split_at_mut(index * BATCH);
@@ -246,6 +308,9 @@ fn execute(program: &LaneProgram, code: &[Instr], batch: &Batch, registers: &mut
                 result
             }),
         }
+    }
+    for (i, verdicts) in verdicts.iter_mut().enumerate().take(batch.len) {
+        *verdicts = rules::verdicts(find(program.root, program, batch, registers, i));
     }
 }
 

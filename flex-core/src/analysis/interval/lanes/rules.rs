@@ -279,10 +279,10 @@ pub(super) fn by_lane(within: IntRange, rule: impl Fn(usize) -> IntRange) -> Lan
 
 /// What the truths of a mask say of the boxes.
 #[inline(always)]
-pub(super) fn verdicts(bits: &[u32; FAN]) -> Verdicts {
+pub(super) fn verdicts(root: &Lanes) -> Verdicts {
     let select = |wanted: fn(u32) -> bool| {
         let mut found = 0u32;
-        for (i, &bits) in bits.iter().enumerate() {
+        for (i, &bits) in root.bits.iter().enumerate() {
             found |= u32::from(wanted(bits)) << i;
         }
         found as u16
