@@ -2,7 +2,7 @@
 
 use super::super::{IntRange, Span, integer, loads};
 use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
-use super::{ATTAINED, Columns, DENSE, FAN, Lanes, parts, rules};
+use super::{ATTAINED, Columns, DENSE, FAN, Lanes, rules};
 use crate::ir::Input;
 use crate::isa::{Available, InstructionSet};
 
@@ -259,54 +259,53 @@ fn execute(
     for (index, Instr { op, operands }) in code.iter().enumerate() {
         // Operands have smaller numbers than the result.
         let (before, rest) = registers.split_at_mut(index * BATCH);
-        let mut step = Step { program, batch, before, dst: &mut rest[..batch.len], operands };
+        let before = &*before;
+        let results = &mut rest[..batch.len];
+        // Applies a rule to every group.
+        macro_rules! each {
+            ($rule:ident($($operand:literal),*) $(, $parameter:expr)*) => {
+                for (i, to) in results.iter_mut().enumerate() {
+                    rules::$rule(to, $(find(operands[$operand], program, batch, before, i),)* $($parameter),*);
+                }
+            };
+        }
         match op {
             Op::Input(input) => {
                 if let Some(inputs) = &batch.inputs {
-                    rest[0] = inputs.lanes(*input);
+                    results[0] = inputs.lanes(*input);
                 }
             }
-            Op::Add { independent } => step.binary(|a, b| rules::add(a, b, *independent)),
-            Op::Sub { independent } => step.binary(|a, b| rules::sub(a, b, *independent)),
-            Op::Min { independent } => step.binary(|a, b| rules::min(a, b, *independent)),
-            Op::Max { independent } => step.binary(|a, b| rules::max(a, b, *independent)),
-            Op::Neg => step.unary(rules::negate),
-            Op::Abs => step.unary(rules::abs),
-            Op::Div { divisor } => step.unary(|a| rules::div(a, *divisor)),
-            Op::Rem { divisor } => step.unary(|a| rules::rem(a, *divisor)),
-            Op::FromBool => step.unary(rules::from_bool),
-            Op::SelectInt => step.ternary(rules::select_int),
-            Op::Ge { independent } => step.binary(|a, b| rules::at_least(a, b, *independent)),
-            Op::Gt { independent } => step.binary(|a, b| rules::above(a, b, *independent)),
-            Op::Eq { independent } => step.binary(|a, b| rules::equal(a, b, *independent)),
-            Op::Not => step.unary(rules::not),
-            Op::And { independent } => step.binary(|a, b| rules::and(a, b, *independent)),
-            Op::Or { independent } => step.binary(|a, b| rules::or(a, b, *independent)),
-            Op::Select { independent } => step.ternary(|c, a, r| rules::select(c, a, r, *independent)),
-            Op::Linear { constant, factors, independent } => {
-                step.any(|operands| rules::linear(*constant, factors, operands, *independent));
-            }
-            Op::Unary { op, ty, within } => {
-                step.unary(|a| rules::by_lane(*within, |i| integer::unary(*op, *ty, a.range(i)).0));
-            }
-            Op::Binary { op, ty, amount, within, independent } => step.binary(|a, b| {
-                rules::by_lane(*within, |i| {
-                    integer::binary(*op, *ty, a.range(i), b.range(i), *amount, *independent).0.0
-                })
-            }),
-            Op::Load { array, independent } => step.any(|indices| {
-                let mut result = Lanes::ZERO;
-                for i in 0..FAN {
-                    let mut ranges = [IntRange::single(0); OPERANDS];
-                    let axes = array.shape().len();
-                    for (range, index) in ranges.iter_mut().zip(indices).take(axes) {
-                        *range = index.range(i);
+            Op::Add { independent } => each!(add(0, 1), *independent),
+            Op::Sub { independent } => each!(sub(0, 1), *independent),
+            Op::Min { independent } => each!(min(0, 1), *independent),
+            Op::Max { independent } => each!(max(0, 1), *independent),
+            Op::Neg => each!(negate(0)),
+            Op::Abs => each!(abs(0)),
+            Op::Div { divisor } => each!(div(0), *divisor),
+            Op::Rem { divisor } => each!(rem(0), *divisor),
+            Op::FromBool => each!(from_bool(0)),
+            Op::SelectInt => each!(select_int(0, 1, 2)),
+            Op::Ge { independent } => each!(at_least(0, 1), *independent),
+            Op::Gt { independent } => each!(above(0, 1), *independent),
+            Op::Eq { independent } => each!(equal(0, 1), *independent),
+            Op::Not => each!(not(0)),
+            Op::And { independent } => each!(and(0, 1), *independent),
+            Op::Or { independent } => each!(or(0, 1), *independent),
+            Op::Select { independent } => each!(select(0, 1, 2), *independent),
+            _ => {
+                for (i, to) in results.iter_mut().enumerate() {
+                    let mut found = [find(operands[0], program, batch, before, i); OPERANDS];
+                    for (found, operand) in found.iter_mut().zip(operands).skip(1) {
+                        *found = find(*operand, program, batch, before, i);
                     }
-                    let (value, _) = loads::load(array, &ranges[..axes], *independent);
-                    (result.lo[i], result.hi[i], result.bits[i]) = parts(value);
+                    match op {
+                        Op::Linear { constant, factors, independent } => {
+                            rules::linear(to, *constant, factors, found, *independent);
+                        }
+                        op => by_lane(op, to, found),
+                    }
                 }
-                result
-            }),
+            }
         }
     }
     for (i, verdicts) in verdicts.iter_mut().enumerate().take(batch.len) {
@@ -330,47 +329,39 @@ fn find<'a>(
     }
 }
 
-/// One instruction for all groups of a batch.
-struct Step<'a> {
-    program: &'a LaneProgram,
-    batch: &'a Batch<'a>,
-    before: &'a [Lanes],
-    dst: &'a mut [Lanes],
-    operands: &'a [Source; OPERANDS],
-}
-
-impl Step<'_> {
-    #[inline(always)]
-    fn operand(&self, operand: usize, i: usize) -> &Lanes {
-        find(self.operands[operand], self.program, self.batch, self.before, i)
-    }
-
-    #[inline(always)]
-    fn unary(&mut self, f: impl Fn(&Lanes) -> Lanes) {
-        for i in 0..self.dst.len() {
-            self.dst[i] = f(self.operand(0, i));
+/// Operations that take the scalar rules, one lane after another.
+fn by_lane(op: &Op, to: &mut Lanes, operands: [&Lanes; OPERANDS]) {
+    let [a, b, ..] = operands;
+    match op {
+        Op::Unary { op, ty, within } => {
+            for i in 0..FAN {
+                rules::set_lane(to, i, integer::unary(*op, *ty, a.range(i)).0, *within);
+            }
         }
-    }
-
-    #[inline(always)]
-    fn binary(&mut self, f: impl Fn(&Lanes, &Lanes) -> Lanes) {
-        for i in 0..self.dst.len() {
-            self.dst[i] = f(self.operand(0, i), self.operand(1, i));
+        Op::Binary { op, ty, amount, within, independent } => {
+            for i in 0..FAN {
+                let ((range, _), _) =
+                    integer::binary(*op, *ty, a.range(i), b.range(i), *amount, *independent);
+                rules::set_lane(to, i, range, *within);
+            }
         }
-    }
-
-    #[inline(always)]
-    fn ternary(&mut self, f: impl Fn(&Lanes, &Lanes, &Lanes) -> Lanes) {
-        for i in 0..self.dst.len() {
-            self.dst[i] = f(self.operand(0, i), self.operand(1, i), self.operand(2, i));
+        Op::Load { array, independent } => {
+            let indices = &operands[..array.shape().len()];
+            for i in 0..FAN {
+                // Boxes that are cut from one have their queries or keys in common.
+                if let Some(same) = [1, 4].into_iter().find(|&back| {
+                    i >= back && indices.iter().all(|index| index.has_same_lanes(i - back, i))
+                }) {
+                    (to.lo[i], to.hi[i], to.bits[i]) = (to.lo[i - same], to.hi[i - same], to.bits[i - same]);
+                    continue;
+                }
+                let mut ranges = [IntRange::single(0); 4];
+                for (range, index) in ranges.iter_mut().zip(indices) {
+                    *range = index.range(i);
+                }
+                rules::set_value(to, i, loads::load(array, &ranges[..indices.len()], *independent).0);
+            }
         }
-    }
-
-    /// An operation that has at least one operand; what it has not is the first one.
-    #[inline(always)]
-    fn any(&mut self, f: impl Fn([&Lanes; OPERANDS]) -> Lanes) {
-        for i in 0..self.dst.len() {
-            self.dst[i] = f(std::array::from_fn(|operand| self.operand(operand, i)));
-        }
+        _ => unreachable!("every other operation has a rule for all lanes"),
     }
 }

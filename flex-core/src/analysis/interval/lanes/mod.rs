@@ -55,6 +55,10 @@ impl Lanes {
         Self { lo: [self.lo[lane]; FAN], hi: [self.hi[lane]; FAN], bits: [self.bits[lane]; FAN] }
     }
 
+    fn has_same_lanes(&self, a: usize, b: usize) -> bool {
+        (self.lo[a], self.hi[a], self.bits[a]) == (self.lo[b], self.hi[b], self.bits[b])
+    }
+
     fn range(&self, lane: usize) -> IntRange {
         IntRange {
             lo: self.lo[lane].into(),

@@ -1,4 +1,5 @@
-//! What operations do to sixteen ranges: loops without branches, to be compiled for the instruction set of the caller.
+//! What operations do to sixteen ranges: loops without branches, compiled for the instruction set of the caller. Macros
+//! and not closures, which the compiler may leave to be called and then compiles for the least of all CPUs.
 //!
 //! The scalar rules that these must agree with are in [`integer`](super::super::integer),
 //! [`Truth`](super::super::Truth) and [`evaluate`](super::super::evaluate).
@@ -7,6 +8,24 @@ use super::super::{IntRange, ValueRange};
 use super::compile::OPERANDS;
 use super::{ATTAINED, DENSE, FAN, Lanes, Verdicts, parts};
 
+/// Writes integers, given as lowest, highest and bits.
+macro_rules! integers {
+    ($result:ident, $i:ident => $value:expr) => {
+        for $i in 0..FAN {
+            ($result.lo[$i], $result.hi[$i], $result.bits[$i]) = $value;
+        }
+    };
+}
+
+/// Writes bools, given as the bits of their truths.
+macro_rules! truths {
+    ($result:ident, $i:ident => $value:expr) => {
+        for $i in 0..FAN {
+            $result.bits[$i] = $value;
+        }
+    };
+}
+
 /// All bits where a flag is set. Of two ranges whose values do not all occur together no witness is left.
 #[inline(always)]
 fn all(independent: bool) -> u32 {
@@ -14,88 +33,135 @@ fn all(independent: bool) -> u32 {
 }
 
 #[inline(always)]
-fn integers(f: impl Fn(usize) -> (i32, i32, u32)) -> Lanes {
-    let mut result = Lanes::ZERO;
-    for i in 0..FAN {
-        (result.lo[i], result.hi[i], result.bits[i]) = f(i);
-    }
-    result
+pub(super) fn add(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent);
+    integers!(to, i => (
+        a.lo[i].wrapping_add(b.lo[i]), a.hi[i].wrapping_add(b.hi[i]), a.bits[i] & b.bits[i] & kept
+    ));
 }
 
 #[inline(always)]
-fn truth(f: impl Fn(usize) -> u32) -> Lanes {
-    let mut result = Lanes::ZERO;
-    for i in 0..FAN {
-        result.bits[i] = f(i);
-    }
-    result
+pub(super) fn sub(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent);
+    integers!(to, i => (
+        a.lo[i].wrapping_sub(b.hi[i]), a.hi[i].wrapping_sub(b.lo[i]), a.bits[i] & b.bits[i] & kept
+    ));
 }
 
 #[inline(always)]
-pub(super) fn add(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    let both = all(independent);
-    integers(|i| (a.lo[i].wrapping_add(b.lo[i]), a.hi[i].wrapping_add(b.hi[i]), a.bits[i] & b.bits[i] & both))
+pub(super) fn min(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent);
+    integers!(to, i => (a.lo[i].min(b.lo[i]), a.hi[i].min(b.hi[i]), a.bits[i] & b.bits[i] & kept));
 }
 
 #[inline(always)]
-pub(super) fn sub(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    let both = all(independent);
-    integers(|i| (a.lo[i].wrapping_sub(b.hi[i]), a.hi[i].wrapping_sub(b.lo[i]), a.bits[i] & b.bits[i] & both))
+pub(super) fn max(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent);
+    integers!(to, i => (a.lo[i].max(b.lo[i]), a.hi[i].max(b.hi[i]), a.bits[i] & b.bits[i] & kept));
 }
 
 #[inline(always)]
-pub(super) fn min(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    let both = all(independent);
-    integers(|i| (a.lo[i].min(b.lo[i]), a.hi[i].min(b.hi[i]), a.bits[i] & b.bits[i] & both))
+pub(super) fn negate(to: &mut Lanes, a: &Lanes) {
+    integers!(to, i => (a.hi[i].wrapping_neg(), a.lo[i].wrapping_neg(), a.bits[i]));
 }
 
 #[inline(always)]
-pub(super) fn max(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    let both = all(independent);
-    integers(|i| (a.lo[i].max(b.lo[i]), a.hi[i].max(b.hi[i]), a.bits[i] & b.bits[i] & both))
-}
-
-#[inline(always)]
-pub(super) fn negate(a: &Lanes) -> Lanes {
-    integers(|i| (a.hi[i].wrapping_neg(), a.lo[i].wrapping_neg(), a.bits[i]))
-}
-
-#[inline(always)]
-pub(super) fn abs(a: &Lanes) -> Lanes {
-    integers(|i| {
+pub(super) fn abs(to: &mut Lanes, a: &Lanes) {
+    integers!(to, i => {
         let (lo, hi, bits) = (a.lo[i], a.hi[i], a.bits[i]);
         // Where the values have both signs, 0 and the larger end are reached if everything between is.
         let dense = bits & DENSE;
-        let crossing = dense | dense >> 1;
-        let bits = if (lo < 0) & (hi > 0) { crossing } else { bits };
+        let bits = if (lo < 0) & (hi > 0) { dense | dense >> 1 } else { bits };
         (lo.max(hi.wrapping_neg()).max(0), hi.max(lo.wrapping_neg()), bits)
-    })
+    });
+}
+
+/// Division by a positive number, rounded toward zero.
+#[inline(always)]
+pub(super) fn div(to: &mut Lanes, a: &Lanes, divisor: i32) {
+    let divisor = f64::from(divisor.max(1));
+    integers!(to, i => (quotient(a.lo[i], divisor), quotient(a.hi[i], divisor), a.bits[i]));
+}
+
+/// The quotient by a number that is at least 1, rounded toward zero. Exact: a quotient of i32 is an integer or at least
+/// 2⁻³¹ away from one, and f64 tells these apart.
+#[inline(always)]
+fn quotient(x: i32, divisor: f64) -> i32 {
+    // SAFETY: the quotient is a number and no larger than x, which is an i32.
+    unsafe { (f64::from(x) / divisor).to_int_unchecked() }
+}
+
+/// The remainder of division by a positive number, of what is not negative.
+#[inline(always)]
+pub(super) fn rem(to: &mut Lanes, a: &Lanes, divisor: i32) {
+    let real = f64::from(divisor.max(1));
+    integers!(to, i => {
+        let (lo, hi) = (a.lo[i], a.hi[i]);
+        let (lo_turn, hi_turn) = (quotient(lo, real), quotient(hi, real));
+        let lo_rest = lo.wrapping_sub(lo_turn.wrapping_mul(divisor));
+        let hi_rest = hi.wrapping_sub(hi_turn.wrapping_mul(divisor));
+        // A dense range that passes a multiple has the values just before and at it.
+        let dense = a.bits[i] & DENSE;
+        let complete = (hi.wrapping_sub(lo) >= divisor - 1) | (lo_rest <= hi_rest.wrapping_add(1));
+        let passing = dense >> 1 | if complete { dense } else { 0 };
+        let one_turn = lo_turn == hi_turn;
+        (
+            if one_turn { lo_rest } else { 0 },
+            if one_turn { hi_rest } else { divisor - 1 },
+            if one_turn { a.bits[i] } else { passing },
+        )
+    });
+}
+
+/// `constant + Σ factor · term`; terms with the factor 0 are not there. The terms are `independent` of each other.
+#[inline(always)]
+pub(super) fn linear(
+    to: &mut Lanes,
+    constant: i32,
+    factors: &[i32; OPERANDS],
+    terms: [&Lanes; OPERANDS],
+    independent: bool,
+) {
+    *to = Lanes { lo: [constant; FAN], hi: [constant; FAN], bits: [ATTAINED | DENSE; FAN] };
+    for (&factor, term) in factors.iter().zip(terms) {
+        if factor == 0 {
+            continue;
+        }
+        // A factor other than ±1 leaves values out, unless there is but one.
+        let unit = if factor.abs() == 1 { u32::MAX } else { ATTAINED };
+        integers!(to, i => {
+            let (x, y) = (term.lo[i].wrapping_mul(factor), term.hi[i].wrapping_mul(factor));
+            let one = if x == y { DENSE } else { 0 };
+            let kept = term.bits[i] & unit | one & term.bits[i] << 1;
+            (to.lo[i].wrapping_add(x.min(y)), to.hi[i].wrapping_add(x.max(y)), to.bits[i] & kept)
+        });
+    }
+    let kept = all(independent);
+    truths!(to, i => to.bits[i] & kept);
 }
 
 #[inline(always)]
-pub(super) fn from_bool(a: &Lanes) -> Lanes {
-    integers(|i| {
+pub(super) fn from_bool(to: &mut Lanes, a: &Lanes) {
+    integers!(to, i => {
         let bits = a.bits[i];
         let (may, may_not, mixed) = (bits & 1, bits >> 1 & 1, bits >> 2 & bits >> 3 & 1);
         let known = mixed | (1 ^ (may & may_not));
         ((may_not ^ 1) as i32, may as i32, known * (ATTAINED | DENSE))
-    })
+    });
 }
 
 #[inline(always)]
-pub(super) fn select_int(c: &Lanes, a: &Lanes, r: &Lanes) -> Lanes {
-    integers(|i| {
+pub(super) fn select_int(to: &mut Lanes, c: &Lanes, a: &Lanes, r: &Lanes) {
+    integers!(to, i => {
         let may = c.bits[i] & 3;
         let (yes, no) = (may == 1, may == 2);
-        let hull = (a.lo[i].min(r.lo[i]), a.hi[i].max(r.hi[i]), 0);
-        let rejected = (r.lo[i], r.hi[i], r.bits[i]);
-        let pick = |x: i32, y: i32, both: i32| if yes { x } else if no { y } else { both };
+        let (lo, hi) = (a.lo[i].min(r.lo[i]), a.hi[i].max(r.hi[i]));
         (
-            pick(a.lo[i], rejected.0, hull.0),
-            pick(a.hi[i], rejected.1, hull.1),
-            if yes { a.bits[i] } else if no { rejected.2 } else { hull.2 },
+            if yes { a.lo[i] } else if no { r.lo[i] } else { lo },
+            if yes { a.hi[i] } else if no { r.hi[i] } else { hi },
+            if yes { a.bits[i] } else if no { r.bits[i] } else { 0 },
         )
-    })
+    });
 }
 
 /// The bits of a truth from those of what may be and what is proved to be.
@@ -109,57 +175,56 @@ fn normal(may_be_true: u32, may_be_false: u32, true_somewhere: u32, false_somewh
 
 /// `a >= b`.
 #[inline(always)]
-pub(super) fn at_least(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    order(a, b, independent, |x, y| x >= y)
+pub(super) fn at_least(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent) & ATTAINED;
+    truths!(to, i => {
+        // The ends of the difference decide, and they are reached.
+        let attained = a.bits[i] & b.bits[i] & kept;
+        normal((a.hi[i] >= b.lo[i]).into(), (a.lo[i] < b.hi[i]).into(), attained, attained)
+    });
 }
 
 /// `a > b`.
 #[inline(always)]
-pub(super) fn above(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    order(a, b, independent, |x, y| x > y)
+pub(super) fn above(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent) & ATTAINED;
+    truths!(to, i => {
+        let attained = a.bits[i] & b.bits[i] & kept;
+        normal((a.hi[i] > b.lo[i]).into(), (a.lo[i] <= b.hi[i]).into(), attained, attained)
+    });
 }
 
 #[inline(always)]
-fn order(a: &Lanes, b: &Lanes, independent: bool, holds: impl Fn(i32, i32) -> bool) -> Lanes {
-    truth(|i| {
-        let may_be_true = holds(a.hi[i], b.lo[i]);
-        let may_be_false = !holds(a.lo[i], b.hi[i]);
-        // The ends of the difference decide, and they are reached.
-        let attained = a.bits[i] & b.bits[i] & all(independent) & ATTAINED;
-        normal(may_be_true.into(), may_be_false.into(), attained, attained)
-    })
-}
-
-#[inline(always)]
-pub(super) fn equal(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    truth(|i| {
+pub(super) fn equal(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let kept = all(independent) & ATTAINED;
+    truths!(to, i => {
         let (a_lo, a_hi, b_lo, b_hi) = (a.lo[i], a.hi[i], b.lo[i], b.hi[i]);
-        let may_be_true = u32::from((a_lo <= b_hi) & (b_lo <= a_hi));
-        let may_be_false = u32::from((a_lo != b_hi) | (a_hi != b_lo));
-        let attained = a.bits[i] & b.bits[i] & all(independent) & ATTAINED;
-        let inside = |lo: i32, hi: i32, x: i32, y: i32| {
-            u32::from((lo <= x) & (x <= hi) | (lo <= y) & (y <= hi))
-        };
-        let a_meets = a.bits[i] >> 1 & inside(a_lo, a_hi, b_lo, b_hi);
-        let b_meets = b.bits[i] >> 1 & inside(b_lo, b_hi, a_lo, a_hi);
-        let ends = u32::from((a_lo == b_lo) | (a_lo == b_hi) | (a_hi == b_lo) | (a_hi == b_hi));
-        normal(may_be_true, may_be_false, attained & (a_meets | b_meets | ends), attained)
-    })
+        let may_be_true = (a_lo <= b_hi) & (b_lo <= a_hi);
+        let may_be_false = (a_lo != b_hi) | (a_hi != b_lo);
+        let attained = a.bits[i] & b.bits[i] & kept;
+        let b_in_a = (a_lo <= b_lo) & (b_lo <= a_hi) | (a_lo <= b_hi) & (b_hi <= a_hi);
+        let a_in_b = (b_lo <= a_lo) & (a_lo <= b_hi) | (b_lo <= a_hi) & (a_hi <= b_hi);
+        let ends = (a_lo == b_lo) | (a_lo == b_hi) | (a_hi == b_lo) | (a_hi == b_hi);
+        let meet = a.bits[i] >> 1 & u32::from(b_in_a) | b.bits[i] >> 1 & u32::from(a_in_b) | u32::from(ends);
+        normal(may_be_true.into(), may_be_false.into(), attained & meet, attained)
+    });
 }
 
 #[inline(always)]
-pub(super) fn not(a: &Lanes) -> Lanes {
-    truth(|i| inverse(a.bits[i]))
+pub(super) fn not(to: &mut Lanes, a: &Lanes) {
+    truths!(to, i => inverse(a.bits[i]));
 }
 
 #[inline(always)]
-pub(super) fn and(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    truth(|i| conjunction(a.bits[i], b.bits[i], all(independent)))
+pub(super) fn and(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let independent = all(independent);
+    truths!(to, i => conjunction(a.bits[i], b.bits[i], independent));
 }
 
 #[inline(always)]
-pub(super) fn or(a: &Lanes, b: &Lanes, independent: bool) -> Lanes {
-    truth(|i| inverse(conjunction(inverse(a.bits[i]), inverse(b.bits[i]), all(independent))))
+pub(super) fn or(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
+    let independent = all(independent);
+    truths!(to, i => inverse(conjunction(inverse(a.bits[i]), inverse(b.bits[i]), independent)));
 }
 
 #[inline(always)]
@@ -176,120 +241,52 @@ fn conjunction(a: u32, b: u32, independent: u32) -> u32 {
     normal(a & b & 1, (a | b) >> 1 & 1, true_somewhere, (a | b) >> 3 & 1)
 }
 
-/// `if c { a } else { r }`; `independent` of the condition are the branches.
+/// `if c { a } else { r }`; which branches are `independent` of the condition.
 #[inline(always)]
-pub(super) fn select(c: &Lanes, a: &Lanes, r: &Lanes, independent: [bool; 2]) -> Lanes {
-    let [a_independent, r_independent] = independent.map(all);
-    truth(|i| {
+pub(super) fn select(to: &mut Lanes, c: &Lanes, a: &Lanes, r: &Lanes, independent: [bool; 2]) {
+    let independent = (all(independent[0]), all(independent[1]));
+    truths!(to, i => {
         let (c, a, r) = (c.bits[i], a.bits[i], r.bits[i]);
-        // Whether `true` is proved to occur; of the inverse branches, `false`.
-        let occurs = |a: u32, r: u32| {
-            let (a_always, r_always) = (!a >> 1 & 1, !r >> 1 & 1);
-            let (a_somewhere, r_somewhere) = (a >> 2 & 1, r >> 2 & 1);
-            let accepted = c >> 2 & 1 & (a_always | a_somewhere & a_independent);
-            let rejected = c >> 3 & 1 & (r_always | r_somewhere & r_independent);
-            // Where one branch always has the value, a point at which the other has it needs no condition.
-            accepted | rejected | r_always & a_somewhere | a_always & r_somewhere
-        };
         let either = a | r;
-        let open = normal(either & 1, either >> 1 & 1, occurs(a, r), occurs(inverse(a), inverse(r)));
-        match c & 3 {
-            1 => a,
-            2 => r,
-            _ => open,
-        }
-    })
+        let true_somewhere = occurs(c, a, r, independent);
+        let false_somewhere = occurs(c, inverse(a), inverse(r), independent);
+        let open = normal(either & 1, either >> 1 & 1, true_somewhere, false_somewhere);
+        if c & 3 == 1 { a } else if c & 3 == 2 { r } else { open }
+    });
 }
 
-/// Division by a positive number, rounded toward zero.
+/// Whether `if c { a } else { r }` is proved to be true somewhere.
 #[inline(always)]
-pub(super) fn div(a: &Lanes, divisor: i32) -> Lanes {
-    let divisor = f64::from(divisor);
-    integers(|i| (quotient(a.lo[i], divisor), quotient(a.hi[i], divisor), a.bits[i]))
+fn occurs(c: u32, a: u32, r: u32, (a_independent, r_independent): (u32, u32)) -> u32 {
+    let (a_always, r_always) = (!a >> 1 & 1, !r >> 1 & 1);
+    let (a_somewhere, r_somewhere) = (a >> 2 & 1, r >> 2 & 1);
+    let accepted = c >> 2 & 1 & (a_always | a_somewhere & a_independent);
+    let rejected = c >> 3 & 1 & (r_always | r_somewhere & r_independent);
+    // Where one branch always has the value, a point at which the other has it needs no condition.
+    accepted | rejected | r_always & a_somewhere | a_always & r_somewhere
 }
 
-/// The quotient of i32, rounded toward zero. Exact: it lies at least 1/divisor below the next integer, or is one, and an
-/// f64 tells these apart.
+/// What a scalar rule says of one lane, with its values in the whole region, which lie `within` bounds.
 #[inline(always)]
-fn quotient(x: i32, divisor: f64) -> i32 {
-    (f64::from(x) / divisor) as i32
+pub(super) fn set_lane(to: &mut Lanes, lane: usize, range: IntRange, within: IntRange) {
+    let (lo, hi) = (range.lo.max(within.lo), range.hi.min(within.hi));
+    let unchanged = (lo, hi) == (range.lo, range.hi);
+    set_value(to, lane, ValueRange::Int(if unchanged { range } else { IntRange::within(lo, hi) }));
 }
 
-/// The remainder of division by a positive number, of what is not negative.
 #[inline(always)]
-pub(super) fn rem(a: &Lanes, divisor: i32) -> Lanes {
-    let real = f64::from(divisor);
-    integers(|i| {
-        let (lo, hi) = (a.lo[i], a.hi[i]);
-        let (lo_turn, hi_turn) = (quotient(lo, real), quotient(hi, real));
-        let (lo_rest, hi_rest) =
-            (lo.wrapping_sub(lo_turn.wrapping_mul(divisor)), hi.wrapping_sub(hi_turn.wrapping_mul(divisor)));
-        let one_turn = lo_turn == hi_turn;
-        // A dense range that passes a multiple has the values just before and at it.
-        let dense = a.bits[i] & DENSE;
-        let complete = (hi.wrapping_sub(lo) >= divisor - 1) | (lo_rest <= hi_rest + 1);
-        let passing = dense >> 1 | if complete { dense } else { 0 };
-        match one_turn {
-            true => (lo_rest, hi_rest, a.bits[i]),
-            false => (0, divisor - 1, passing),
-        }
-    })
-}
-
-/// `constant + Σ factor · term`; terms without a factor are not there. The terms are `independent` of each other.
-#[inline(always)]
-pub(super) fn linear(
-    constant: i32,
-    factors: &[i32; OPERANDS],
-    terms: [&Lanes; OPERANDS],
-    independent: bool,
-) -> Lanes {
-    let mut sum = Lanes { lo: [constant; FAN], hi: [constant; FAN], bits: [ATTAINED | DENSE; FAN] };
-    for (&factor, term) in factors.iter().zip(terms).filter(|(factor, _)| **factor != 0) {
-        // A factor other than ±1 leaves values out, unless there is but one.
-        let unit = if factor.abs() == 1 { u32::MAX } else { ATTAINED };
-        for i in 0..FAN {
-            let (x, y) = (term.lo[i].wrapping_mul(factor), term.hi[i].wrapping_mul(factor));
-            let dense = if x == y { DENSE } else { 0 };
-            sum.lo[i] = sum.lo[i].wrapping_add(x.min(y));
-            sum.hi[i] = sum.hi[i].wrapping_add(x.max(y));
-            sum.bits[i] &= term.bits[i] & unit | dense & term.bits[i] << 1;
-        }
-    }
-    let all = all(independent);
-    for i in 0..FAN {
-        sum.bits[i] &= all;
-    }
-    sum
-}
-
-/// A scalar rule for every lane. `within` bounds the values in the whole region.
-#[inline(always)]
-pub(super) fn by_lane(within: IntRange, rule: impl Fn(usize) -> IntRange) -> Lanes {
-    let mut result = Lanes::ZERO;
-    for i in 0..FAN {
-        let range = rule(i);
-        let (lo, hi) = (range.lo.max(within.lo), range.hi.min(within.hi));
-        let unchanged = (lo, hi) == (range.lo, range.hi);
-        let range = if unchanged { range } else { IntRange::within(lo, hi) };
-        (result.lo[i], result.hi[i], result.bits[i]) = parts(ValueRange::Int(range));
-    }
-    result
+pub(super) fn set_value(to: &mut Lanes, lane: usize, value: ValueRange) {
+    (to.lo[lane], to.hi[lane], to.bits[lane]) = parts(value);
 }
 
 /// What the truths of a mask say of the boxes.
 #[inline(always)]
 pub(super) fn verdicts(root: &Lanes) -> Verdicts {
-    let select = |wanted: fn(u32) -> bool| {
-        let mut found = 0u32;
-        for (i, &bits) in root.bits.iter().enumerate() {
-            found |= u32::from(wanted(bits)) << i;
-        }
-        found as u16
-    };
-    Verdicts {
-        full: select(|bits| bits & 2 == 0),
-        empty: select(|bits| bits & 1 == 0),
-        mixed: select(|bits| bits & 12 == 12),
+    let (mut full, mut empty, mut mixed) = (0, 0, 0);
+    for (i, bits) in root.bits.iter().enumerate() {
+        full |= (!bits >> 1 & 1) << i;
+        empty |= (!bits & 1) << i;
+        mixed |= (bits >> 2 & bits >> 3 & 1) << i;
     }
+    Verdicts { full: full as u16, empty: empty as u16, mixed: mixed as u16 }
 }
