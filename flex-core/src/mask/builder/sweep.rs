@@ -9,9 +9,7 @@ use std::sync::OnceLock;
 
 use super::tile::{Seen, TileProver, Trials};
 use super::{Plan, Strip, StripRuns, Tiles};
-use crate::analysis::interval::lanes::{
-    BATCH, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts,
-};
+use crate::analysis::interval::lanes::{BATCH, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;
@@ -91,6 +89,8 @@ pub(super) struct Sweep<'p> {
     coarser: Vec<Part>,
     groups: Vec<Group>,
     verdicts: Vec<Verdicts>,
+    /// Boxes in a tile that is searched.
+    open: Vec<(Span, Span)>,
 }
 
 impl<'p> Sweep<'p> {
@@ -107,6 +107,7 @@ impl<'p> Sweep<'p> {
             coarser: Vec::new(),
             groups: Vec::new(),
             verdicts: Vec::new(),
+            open: Vec::new(),
         }
     }
 
@@ -266,53 +267,76 @@ impl<'p> Sweep<'p> {
     /// Cuts a tile into 4 × 4 boxes, and those that stay open again, until some are known to keep something and some to
     /// skip something. Returns whether the tile is known: in this way or because all of its boxes are.
     fn search(&mut self, tile: &IndexBox, seen: &mut Seen) -> bool {
-        let mut open = [(tile.q, tile.kv); CUTS * FAN];
-        let (mut next, mut end) = (0, 1);
-        while next < end && next < CUTS {
-            let mut boxes = [(Span::single(0), Span::single(0)); FAN];
-            let count = cut(open[next], &mut boxes);
-            let boxes = &boxes[..count];
+        let place = (self.strip.b, self.strip.h);
+        self.open.clear();
+        self.open.push((tile.q, tile.kv));
+        let mut next = 0;
+        while next < self.open.len() && next < CUTS {
+            let boxes = Cut::new(self.open[next]);
             next += 1;
-            let Verdicts { full, empty, mixed } =
-                self.lanes.judge_boxes((self.strip.b, self.strip.h), boxes.iter().copied());
+            let Verdicts { full, empty, mixed } = self.lanes.judge_boxes(place, boxes.clone());
             seen.kept |= full | mixed != 0;
             seen.skipped |= empty | mixed != 0;
-            self.prover.count(boxes.iter().filter(|(q, kv)| q.first == q.last && kv.first == kv.last).count());
+            if boxes.height == 1 && boxes.width == 1 {
+                self.prover.count(boxes.len());
+            }
             if seen.both() {
                 return true;
             }
-            for (i, &part) in boxes.iter().enumerate() {
-                if (full | empty) >> i & 1 == 0 && end < open.len() {
-                    open[end] = part;
-                    end += 1;
-                }
-            }
+            let still_open = boxes.enumerate().filter(|(i, _)| (full | empty) >> i & 1 == 0);
+            self.open.extend(still_open.map(|(_, part)| part));
         }
-        next == end
+        next == self.open.len()
     }
 }
 
 /// How often a tile and the boxes in it are cut.
 const CUTS: usize = 4;
 
-/// Cuts a box into up to 4 × 4 about equal ones; returns how many.
-fn cut((q, kv): (Span, Span), boxes: &mut [(Span, Span); FAN]) -> usize {
-    let quarter = |span: Span| (span.last - span.first) / 4 + 1;
-    let parts = |span: Span| {
-        let step = quarter(span);
-        (span.first..=span.last)
-            .step_by(step as usize)
-            .map(move |first| Span { first, last: span.last.min(first.saturating_add(step - 1)) })
-    };
-    let mut count = 0;
-    for q in parts(q) {
-        for kv in parts(kv) {
-            boxes[count] = (q, kv);
-            count += 1;
-        }
-    }
-    count
+/// A box cut into up to 4 × 4 about equal ones.
+#[derive(Clone)]
+struct Cut {
+    q: Span,
+    kv: Span,
+    height: i32,
+    width: i32,
+    columns: usize,
+    next: usize,
+    count: usize,
 }
+
+impl Cut {
+    fn new((q, kv): (Span, Span)) -> Self {
+        let step = |span: Span| (span.last - span.first) / 4 + 1;
+        let parts = |span: Span| ((span.last - span.first) / step(span) + 1) as usize;
+        let (height, width, columns) = (step(q), step(kv), parts(kv));
+        Self { q, kv, height, width, columns, next: 0, count: parts(q) * columns }
+    }
+}
+
+impl Iterator for Cut {
+    type Item = (Span, Span);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Span, Span)> {
+        if self.next == self.count {
+            return None;
+        }
+        let (row, column) = ((self.next / self.columns) as i32, (self.next % self.columns) as i32);
+        self.next += 1;
+        let part = |span: Span, step: i32, index: i32| {
+            let first = span.first + index * step;
+            Span { first, last: span.last.min(first.saturating_add(step - 1)) }
+        };
+        Some((part(self.q, self.height, row), part(self.kv, self.width, column)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count - self.next, Some(self.count - self.next))
+    }
+}
+
+impl ExactSizeIterator for Cut {}
 
 /// The bits of so many lanes.
 fn lanes_below(count: usize) -> u32 {

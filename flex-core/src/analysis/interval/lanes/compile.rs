@@ -405,7 +405,14 @@ impl Compiler<'_> {
         self.push(part, op, &[left, right])
     }
 
-    fn compare(&mut self, part: Part, op: BinaryOp, x: Source, y: Source, independent: bool) -> Option<Source> {
+    fn compare(
+        &mut self,
+        part: Part,
+        op: BinaryOp,
+        x: Source,
+        y: Source,
+        independent: bool,
+    ) -> Option<Source> {
         let (ge, gt, eq) = (Op::Ge { independent }, Op::Gt { independent }, Op::Eq { independent });
         match op {
             BinaryOp::Ge => self.push(part, ge, &[x, y]),
@@ -422,11 +429,18 @@ impl Compiler<'_> {
 
     /// An integer, or a bool as 0 or 1.
     fn as_integer(&mut self, node: NodeId, part: Part) -> Option<Source> {
-        let source = self.source(node, part)?;
         match self.program.types[node.index()] {
-            Type::Bool => self.push(part, Op::FromBool, &[source]),
-            Type::I32 | Type::U32 => Some(source),
+            Type::I32 | Type::U32 => self.source(node, part),
             Type::F32 => None,
+            Type::Bool => {
+                // In the part of the bool, so that it is done once for all boxes.
+                let home = self.places.get(&node).map_or(part, |place| place.0);
+                let source = self.source(node, home)?;
+                match self.push(home, Op::FromBool, &[source])? {
+                    Source::Own(result) if home != part => self.exported(home, part, result),
+                    source => Some(source),
+                }
+            }
         }
     }
 
@@ -493,4 +507,3 @@ fn fits(value: ValueRange) -> bool {
         ValueRange::Float(_) => false,
     }
 }
-

@@ -2,8 +2,8 @@
 
 use super::super::{IntRange, Span, integer, loads};
 use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
-use super::{ATTAINED, Columns, DENSE, FAN, Lanes, rules};
-use crate::ir::Input;
+use super::{ATTAINED, Columns, DENSE, FAN, Lanes, ONE_VALUE, RISES_WITH_KEY, RISES_WITH_QUERY, rules};
+use crate::ir::{Input, Type};
 use crate::isa::{Available, InstructionSet};
 
 /// The most groups of boxes that go through an instruction together: what it costs to choose it is shared by them.
@@ -171,11 +171,12 @@ impl Inputs {
     }
 
     fn lanes(&self, input: Input) -> Lanes {
-        let bits = [ATTAINED | DENSE; FAN];
+        let bits = |corners: u32| [ATTAINED | DENSE | corners; FAN];
         match input {
-            Input::Batch => Lanes { lo: [self.batch; FAN], hi: [self.batch; FAN], bits },
-            Input::Head => Lanes { lo: [self.head; FAN], hi: [self.head; FAN], bits },
-            _ => Lanes { lo: self.first, hi: self.last, bits },
+            Input::Batch => Lanes { lo: [self.batch; FAN], hi: [self.batch; FAN], bits: bits(ONE_VALUE) },
+            Input::Head => Lanes { lo: [self.head; FAN], hi: [self.head; FAN], bits: bits(ONE_VALUE) },
+            Input::Query => Lanes { lo: self.first, hi: self.last, bits: bits(RISES_WITH_QUERY) },
+            _ => Lanes { lo: self.first, hi: self.last, bits: bits(RISES_WITH_KEY) },
         }
     }
 }
@@ -349,9 +350,10 @@ fn by_lane(op: &Op, to: &mut Lanes, operands: [&Lanes; OPERANDS]) {
             let indices = &operands[..array.shape().len()];
             for i in 0..FAN {
                 // Boxes that are cut from one have their queries or keys in common.
-                if let Some(same) = [1, 4].into_iter().find(|&back| {
-                    i >= back && indices.iter().all(|index| index.has_same_lanes(i - back, i))
-                }) {
+                if let Some(same) = [1, 4]
+                    .into_iter()
+                    .find(|&back| i >= back && indices.iter().all(|index| index.has_same_lanes(i - back, i)))
+                {
                     (to.lo[i], to.hi[i], to.bits[i]) = (to.lo[i - same], to.hi[i - same], to.bits[i - same]);
                     continue;
                 }
@@ -360,6 +362,13 @@ fn by_lane(op: &Op, to: &mut Lanes, operands: [&Lanes; OPERANDS]) {
                     *range = index.range(i);
                 }
                 rules::set_value(to, i, loads::load(array, &ranges[..indices.len()], *independent).0);
+                // A sorted array is lowest where its index is.
+                if let ([index], [range, ..]) = (indices, ranges)
+                    && array.ty() != Type::Bool
+                    && array.is_sorted_on(range.lo as usize..range.hi as usize + 1)
+                {
+                    to.bits[i] |= index.bits[i] & ONE_VALUE;
+                }
             }
         }
         _ => unreachable!("every other operation has a rule for all lanes"),

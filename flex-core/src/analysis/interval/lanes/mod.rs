@@ -34,12 +34,33 @@ struct Lanes {
     lo: [i32; FAN],
     hi: [i32; FAN],
     /// Of an integer whether the bounds are [`ATTAINED`] and the range is [`DENSE`]; of a bool the bits of its
-    /// [`Truth`](super::Truth).
+    /// [`Truth`](super::Truth). Of both what they are at the corners of the box.
     bits: [u32; FAN],
 }
 
 const ATTAINED: u32 = 1;
 const DENSE: u32 = 2;
+
+/// The corners of a box, a bit each: the first or the last query and the first or the last key. Values there are followed
+/// through every operation, which tells that a box is mixed where several conditions must meet at one point.
+const FIRST_FIRST: u32 = 1;
+const FIRST_LAST: u32 = 2;
+const LAST_FIRST: u32 = 4;
+const LAST_LAST: u32 = 8;
+const CORNERS: u32 = 15;
+
+/// At the corner of this bit and above, an integer is its lower bound; a bool is true.
+const LOW: u32 = 8;
+const TRUE: u32 = 8;
+/// The same for the upper bound, and for false.
+const HIGH: u32 = 12;
+const FALSE: u32 = 12;
+
+/// The corners of what has one value only.
+const ONE_VALUE: u32 = CORNERS << LOW | CORNERS << HIGH;
+/// The corners of what rises with the query, or with the key.
+const RISES_WITH_QUERY: u32 = (FIRST_FIRST | FIRST_LAST) << LOW | (LAST_FIRST | LAST_LAST) << HIGH;
+const RISES_WITH_KEY: u32 = (FIRST_FIRST | LAST_FIRST) << LOW | (FIRST_LAST | LAST_LAST) << HIGH;
 
 impl Lanes {
     const ZERO: Self = Self { lo: [0; FAN], hi: [0; FAN], bits: [0; FAN] };
@@ -69,12 +90,17 @@ impl Lanes {
     }
 }
 
-/// The lane of a value that fits.
+/// The lane of a value that fits, with its corners where it has but one value.
 fn parts(value: ValueRange) -> (i32, i32, u32) {
     match value {
-        ValueRange::Bool(truth) => (0, 0, truth.bits()),
+        ValueRange::Bool(truth) => {
+            let corners = |value, at: u32| if truth.is_always(value) { CORNERS << at } else { 0 };
+            (0, 0, truth.bits() | corners(true, TRUE) | corners(false, FALSE))
+        }
         ValueRange::Int(IntRange { lo, hi, attained, dense }) => {
-            (lo as i32, hi as i32, u32::from(attained) * ATTAINED | u32::from(dense) * DENSE)
+            let corners = if lo == hi { ONE_VALUE } else { 0 };
+            let witnesses = u32::from(attained) * ATTAINED | u32::from(dense) * DENSE;
+            (lo as i32, hi as i32, witnesses | corners)
         }
         ValueRange::Float(_) => (0, 0, 0),
     }

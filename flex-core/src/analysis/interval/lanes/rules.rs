@@ -6,7 +6,7 @@
 
 use super::super::{IntRange, ValueRange};
 use super::compile::OPERANDS;
-use super::{ATTAINED, DENSE, FAN, Lanes, Verdicts, parts};
+use super::{ATTAINED, CORNERS, DENSE, FALSE, FAN, HIGH, LOW, Lanes, ONE_VALUE, TRUE, Verdicts, parts};
 
 /// Writes integers, given as lowest, highest and bits.
 macro_rules! integers {
@@ -26,10 +26,24 @@ macro_rules! truths {
     };
 }
 
-/// All bits where a flag is set. Of two ranges whose values do not all occur together no witness is left.
+/// The bits that are left of two ranges: of those whose values do not all occur together there is no witness.
 #[inline(always)]
 fn all(independent: bool) -> u32 {
-    if independent { u32::MAX } else { 0 }
+    if independent { u32::MAX } else { ONE_VALUE }
+}
+
+/// The bits of an integer with its bounds exchanged.
+#[inline(always)]
+fn turned(bits: u32) -> u32 {
+    bits & (ATTAINED | DENSE)
+        | (bits & CORNERS << LOW) << (HIGH - LOW)
+        | (bits & CORNERS << HIGH) >> (HIGH - LOW)
+}
+
+/// The corners of a range that may have but one value.
+#[inline(always)]
+fn single(lo: i32, hi: i32) -> u32 {
+    if lo == hi { ONE_VALUE } else { 0 }
 }
 
 #[inline(always)]
@@ -44,7 +58,7 @@ pub(super) fn add(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
 pub(super) fn sub(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
     let kept = all(independent);
     integers!(to, i => (
-        a.lo[i].wrapping_sub(b.hi[i]), a.hi[i].wrapping_sub(b.lo[i]), a.bits[i] & b.bits[i] & kept
+        a.lo[i].wrapping_sub(b.hi[i]), a.hi[i].wrapping_sub(b.lo[i]), a.bits[i] & turned(b.bits[i]) & kept
     ));
 }
 
@@ -62,7 +76,7 @@ pub(super) fn max(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
 
 #[inline(always)]
 pub(super) fn negate(to: &mut Lanes, a: &Lanes) {
-    integers!(to, i => (a.hi[i].wrapping_neg(), a.lo[i].wrapping_neg(), a.bits[i]));
+    integers!(to, i => (a.hi[i].wrapping_neg(), a.lo[i].wrapping_neg(), turned(a.bits[i])));
 }
 
 #[inline(always)]
@@ -71,6 +85,7 @@ pub(super) fn abs(to: &mut Lanes, a: &Lanes) {
         let (lo, hi, bits) = (a.lo[i], a.hi[i], a.bits[i]);
         // Where the values have both signs, 0 and the larger end are reached if everything between is.
         let dense = bits & DENSE;
+        let bits = if hi <= 0 { turned(bits) } else { bits };
         let bits = if (lo < 0) & (hi > 0) { dense | dense >> 1 } else { bits };
         (lo.max(hi.wrapping_neg()).max(0), hi.max(lo.wrapping_neg()), bits)
     });
@@ -80,7 +95,10 @@ pub(super) fn abs(to: &mut Lanes, a: &Lanes) {
 #[inline(always)]
 pub(super) fn div(to: &mut Lanes, a: &Lanes, divisor: i32) {
     let divisor = f64::from(divisor.max(1));
-    integers!(to, i => (quotient(a.lo[i], divisor), quotient(a.hi[i], divisor), a.bits[i]));
+    integers!(to, i => {
+        let (lo, hi) = (quotient(a.lo[i], divisor), quotient(a.hi[i], divisor));
+        (lo, hi, a.bits[i] | single(lo, hi))
+    });
 }
 
 /// The quotient by a number that is at least 1, rounded toward zero. Exact: a quotient of i32 is an integer or at least
@@ -122,7 +140,7 @@ pub(super) fn linear(
     terms: [&Lanes; OPERANDS],
     independent: bool,
 ) {
-    *to = Lanes { lo: [constant; FAN], hi: [constant; FAN], bits: [ATTAINED | DENSE; FAN] };
+    *to = Lanes { lo: [constant; FAN], hi: [constant; FAN], bits: [ATTAINED | DENSE | ONE_VALUE; FAN] };
     for (&factor, term) in factors.iter().zip(terms) {
         if factor == 0 {
             continue;
@@ -132,7 +150,8 @@ pub(super) fn linear(
         integers!(to, i => {
             let (x, y) = (term.lo[i].wrapping_mul(factor), term.hi[i].wrapping_mul(factor));
             let one = if x == y { DENSE } else { 0 };
-            let kept = term.bits[i] & unit | one & term.bits[i] << 1;
+            let bits = if factor < 0 { turned(term.bits[i]) } else { term.bits[i] };
+            let kept = bits & (unit | ONE_VALUE) | one & bits << 1;
             (to.lo[i].wrapping_add(x.min(y)), to.hi[i].wrapping_add(x.max(y)), to.bits[i] & kept)
         });
     }
@@ -146,7 +165,10 @@ pub(super) fn from_bool(to: &mut Lanes, a: &Lanes) {
         let bits = a.bits[i];
         let (may, may_not, mixed) = (bits & 1, bits >> 1 & 1, bits >> 2 & bits >> 3 & 1);
         let known = mixed | (1 ^ (may & may_not));
-        ((may_not ^ 1) as i32, may as i32, known * (ATTAINED | DENSE))
+        // What is true is the upper bound.
+        let corners = (bits >> TRUE & CORNERS) << HIGH | (bits >> FALSE & CORNERS) << LOW;
+        let (lo, hi) = ((may_not ^ 1) as i32, may as i32);
+        (lo, hi, known * (ATTAINED | DENSE) | corners | single(lo, hi))
     });
 }
 
@@ -164,13 +186,38 @@ pub(super) fn select_int(to: &mut Lanes, c: &Lanes, a: &Lanes, r: &Lanes) {
     });
 }
 
-/// The bits of a truth from those of what may be and what is proved to be.
+/// The bits of a truth from what may be, what is proved to be, and the corners.
 #[inline(always)]
-fn normal(may_be_true: u32, may_be_false: u32, true_somewhere: u32, false_somewhere: u32) -> u32 {
-    // A value that is the only possible one occurs.
-    let true_somewhere = true_somewhere & may_be_true | (may_be_false ^ 1);
-    let false_somewhere = false_somewhere & may_be_false | (may_be_true ^ 1);
-    may_be_true | may_be_false << 1 | true_somewhere << 2 | false_somewhere << 3
+fn normal(
+    may_be_true: u32,
+    may_be_false: u32,
+    true_somewhere: u32,
+    false_somewhere: u32,
+    corners: u32,
+) -> u32 {
+    // A value that is the only possible one occurs, at the corners too.
+    let (always_true, always_false) = (may_be_false ^ 1, may_be_true ^ 1);
+    let true_somewhere = true_somewhere & may_be_true | always_true;
+    let false_somewhere = false_somewhere & may_be_false | always_false;
+    let everywhere = always_true * (CORNERS << TRUE) | always_false * (CORNERS << FALSE);
+    may_be_true | may_be_false << 1 | true_somewhere << 2 | false_somewhere << 3 | corners | everywhere
+}
+
+/// The corners at which a comparison holds and at which it does not, from its values on the bounds of both sides: `low_high`
+/// is that of the lower bound of `a` and the upper one of `b`.
+#[inline(always)]
+fn compared(a: u32, b: u32, low_low: bool, low_high: bool, high_low: bool, high_high: bool) -> u32 {
+    let (a_low, a_high) = (a >> LOW & CORNERS, a >> HIGH & CORNERS);
+    let (b_low, b_high) = (b >> LOW & CORNERS, b >> HIGH & CORNERS);
+    corners(low_low, a_low & b_low)
+        | corners(low_high, a_low & b_high)
+        | corners(high_low, a_high & b_low)
+        | corners(high_high, a_high & b_high)
+}
+
+#[inline(always)]
+fn corners(value: bool, at: u32) -> u32 {
+    if value { at << TRUE } else { at << FALSE }
 }
 
 /// `a >= b`.
@@ -178,9 +225,12 @@ fn normal(may_be_true: u32, may_be_false: u32, true_somewhere: u32, false_somewh
 pub(super) fn at_least(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
     let kept = all(independent) & ATTAINED;
     truths!(to, i => {
+        let (a_lo, a_hi, b_lo, b_hi) = (a.lo[i], a.hi[i], b.lo[i], b.hi[i]);
+        let (low_high, high_low) = (a_lo >= b_hi, a_hi >= b_lo);
+        let corners = compared(a.bits[i], b.bits[i], a_lo >= b_lo, low_high, high_low, a_hi >= b_hi);
         // The ends of the difference decide, and they are reached.
         let attained = a.bits[i] & b.bits[i] & kept;
-        normal((a.hi[i] >= b.lo[i]).into(), (a.lo[i] < b.hi[i]).into(), attained, attained)
+        normal(high_low.into(), (!low_high).into(), attained, attained, corners)
     });
 }
 
@@ -189,8 +239,11 @@ pub(super) fn at_least(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) 
 pub(super) fn above(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
     let kept = all(independent) & ATTAINED;
     truths!(to, i => {
+        let (a_lo, a_hi, b_lo, b_hi) = (a.lo[i], a.hi[i], b.lo[i], b.hi[i]);
+        let (low_high, high_low) = (a_lo > b_hi, a_hi > b_lo);
+        let corners = compared(a.bits[i], b.bits[i], a_lo > b_lo, low_high, high_low, a_hi > b_hi);
         let attained = a.bits[i] & b.bits[i] & kept;
-        normal((a.hi[i] > b.lo[i]).into(), (a.lo[i] <= b.hi[i]).into(), attained, attained)
+        normal(high_low.into(), (!low_high).into(), attained, attained, corners)
     });
 }
 
@@ -204,9 +257,12 @@ pub(super) fn equal(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
         let attained = a.bits[i] & b.bits[i] & kept;
         let b_in_a = (a_lo <= b_lo) & (b_lo <= a_hi) | (a_lo <= b_hi) & (b_hi <= a_hi);
         let a_in_b = (b_lo <= a_lo) & (a_lo <= b_hi) | (b_lo <= a_hi) & (a_hi <= b_hi);
-        let ends = (a_lo == b_lo) | (a_lo == b_hi) | (a_hi == b_lo) | (a_hi == b_hi);
+        let (low_low, low_high) = (a_lo == b_lo, a_lo == b_hi);
+        let (high_low, high_high) = (a_hi == b_lo, a_hi == b_hi);
+        let ends = low_low | low_high | high_low | high_high;
         let meet = a.bits[i] >> 1 & u32::from(b_in_a) | b.bits[i] >> 1 & u32::from(a_in_b) | u32::from(ends);
-        normal(may_be_true.into(), may_be_false.into(), attained & meet, attained)
+        let corners = compared(a.bits[i], b.bits[i], low_low, low_high, high_low, high_high);
+        normal(may_be_true.into(), may_be_false.into(), attained & meet, attained, corners)
     });
 }
 
@@ -217,19 +273,22 @@ pub(super) fn not(to: &mut Lanes, a: &Lanes) {
 
 #[inline(always)]
 pub(super) fn and(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
-    let independent = all(independent);
+    let independent = u32::from(independent);
     truths!(to, i => conjunction(a.bits[i], b.bits[i], independent));
 }
 
 #[inline(always)]
 pub(super) fn or(to: &mut Lanes, a: &Lanes, b: &Lanes, independent: bool) {
-    let independent = all(independent);
+    let independent = u32::from(independent);
     truths!(to, i => inverse(conjunction(inverse(a.bits[i]), inverse(b.bits[i]), independent)));
 }
 
 #[inline(always)]
 fn inverse(a: u32) -> u32 {
-    (a & 5) << 1 | (a & 10) >> 1
+    (a & 5) << 1
+        | (a & 10) >> 1
+        | (a & CORNERS << TRUE) << (FALSE - TRUE)
+        | (a & CORNERS << FALSE) >> (FALSE - TRUE)
 }
 
 #[inline(always)]
@@ -238,19 +297,23 @@ fn conjunction(a: u32, b: u32, independent: u32) -> u32 {
     let (a_somewhere, b_somewhere) = (a >> 2 & 1, b >> 2 & 1);
     let true_somewhere =
         a_always & b_somewhere | a_somewhere & b_always | a_somewhere & b_somewhere & independent;
-    normal(a & b & 1, (a | b) >> 1 & 1, true_somewhere, (a | b) >> 3 & 1)
+    let corners = a & b & CORNERS << TRUE | (a | b) & CORNERS << FALSE;
+    normal(a & b & 1, (a | b) >> 1 & 1, true_somewhere, (a | b) >> 3 & 1, corners)
 }
 
 /// `if c { a } else { r }`; which branches are `independent` of the condition.
 #[inline(always)]
 pub(super) fn select(to: &mut Lanes, c: &Lanes, a: &Lanes, r: &Lanes, independent: [bool; 2]) {
-    let independent = (all(independent[0]), all(independent[1]));
+    let independent = (u32::from(independent[0]), u32::from(independent[1]));
     truths!(to, i => {
         let (c, a, r) = (c.bits[i], a.bits[i], r.bits[i]);
         let either = a | r;
         let true_somewhere = occurs(c, a, r, independent);
         let false_somewhere = occurs(c, inverse(a), inverse(r), independent);
-        let open = normal(either & 1, either >> 1 & 1, true_somewhere, false_somewhere);
+        let (accepts, rejects) = (c >> TRUE & CORNERS, c >> FALSE & CORNERS);
+        let taken = accepts << TRUE | accepts << FALSE;
+        let corners = a & taken | r & (rejects << TRUE | rejects << FALSE);
+        let open = normal(either & 1, either >> 1 & 1, true_somewhere, false_somewhere, corners);
         if c & 3 == 1 { a } else if c & 3 == 2 { r } else { open }
     });
 }
@@ -286,7 +349,9 @@ pub(super) fn verdicts(root: &Lanes) -> Verdicts {
     for (i, bits) in root.bits.iter().enumerate() {
         full |= (!bits >> 1 & 1) << i;
         empty |= (!bits & 1) << i;
-        mixed |= (bits >> 2 & bits >> 3 & 1) << i;
+        let kept = u32::from(bits & (CORNERS << TRUE | 4) != 0);
+        let skipped = u32::from(bits & (CORNERS << FALSE | 8) != 0);
+        mixed |= (kept & skipped) << i;
     }
     Verdicts { full: full as u16, empty: empty as u16, mixed: mixed as u16 }
 }
