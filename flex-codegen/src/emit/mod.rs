@@ -116,6 +116,7 @@ impl Snippet {
             score: None,
             can_fault: !sites.is_empty(),
             exponent_scale: ExponentScale::Constant(1.0),
+            captured_scale: None,
             key_line: None,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::strip::StripWorker;
+use super::descent::Descent;
 use super::{BlockMaskOptions, Built, Judgement, Plan};
 use crate::mask::{BlockMask, Extent, MaskError, Run, RunTable, TileKind};
 use crate::mods::MaskMod;
@@ -180,7 +180,7 @@ impl MaskSurvey {
             let is_open = |row: usize| self.table.row(row).iter().filter(|run| run.len() == 0).count();
             open_before += rows.map(is_open).sum::<usize>();
             if tile < open_before {
-                StripWorker::new(&plan).build(strip)?;
+                Descent::new(&plan).build(strip)?;
                 break;
             }
         }

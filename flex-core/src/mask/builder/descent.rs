@@ -1,8 +1,8 @@
-//! The descent in one strip of rows.
+//! The search of a strip by descent: boxes of tiles are judged one by one and split until they are decided.
 
 use super::tile::TileProver;
-use super::{Judgement, Plan, StripRuns, Tiles, survey};
-use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use super::{Judgement, Plan, Strip, StripRuns, Tiles, survey};
+use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis};
 use crate::ir::NodeId;
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;
@@ -12,14 +12,6 @@ const SMALL_BOX: u32 = 8;
 /// After so many single tiles of which three in four were left open, a strip leaves small boxes open.
 const TRIAL_LEAVES: u32 = 64;
 
-/// Some rows of tiles of one batch and head.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Strip {
-    pub(super) b: i32,
-    pub(super) h: i32,
-    pub(super) tiles: Tiles,
-}
-
 /// What the analysis says of a box of tiles.
 enum Verdict {
     Empty,
@@ -28,7 +20,7 @@ enum Verdict {
 }
 
 /// Builds strips one after another, keeping its working memory.
-pub(super) struct StripWorker<'p> {
+pub(super) struct Descent<'p> {
     plan: &'p Plan<'p>,
     analysis: IntervalAnalysis<'p>,
     prover: TileProver<'p>,
@@ -42,7 +34,7 @@ pub(super) struct StripWorker<'p> {
     leaves_open: u32,
 }
 
-impl<'p> StripWorker<'p> {
+impl<'p> Descent<'p> {
     pub(super) fn new(plan: &'p Plan<'p>) -> Self {
         let none = Tiles { q: (0, 0), kv: (0, 0) };
         let analysis = IntervalAnalysis::new(&plan.program);
@@ -50,7 +42,7 @@ impl<'p> StripWorker<'p> {
             plan,
             unsettled: vec![analysis.nodes().to_vec()],
             analysis,
-            prover: TileProver::new(&plan.tile_programs),
+            prover: TileProver::new(plan.mask.bound(), &plan.tile_programs),
             strip: Strip { b: 0, h: 0, tiles: none },
             rows: Vec::new(),
             leaves: 0,
@@ -75,7 +67,7 @@ impl<'p> StripWorker<'p> {
 
     /// Judges a box of tiles and what is inside it. `depth` is the number of boxes around it.
     fn descend(&mut self, tiles: Tiles, depth: usize) -> Result<(), ModFault> {
-        let index_box = self.index_box(tiles);
+        let index_box = self.plan.index_box(self.strip, tiles);
         match self.judge(&index_box, depth) {
             Verdict::Empty => return Ok(()),
             Verdict::Kept(kind) => {
@@ -128,21 +120,6 @@ impl<'p> StripWorker<'p> {
         }
         let (around, inside) = self.unsettled.split_at_mut(depth + 1);
         self.analysis.unsettled(&around[depth], &mut inside[0]);
-    }
-
-    /// The elements of a box of tiles that lie inside the extent.
-    fn index_box(&self, tiles: Tiles) -> IndexBox {
-        let span = |(first, end): (u32, u32), block: usize, len: usize| {
-            let last = (end as usize * block).min(len) - 1;
-            Span { first: (first as usize * block) as i32, last: last as i32 }
-        };
-        let Plan { block, extent, .. } = self.plan;
-        IndexBox {
-            b: Span::single(self.strip.b),
-            h: Span::single(self.strip.h),
-            q: span(tiles.q, block.q, extent.q_len),
-            kv: span(tiles.kv, block.kv, extent.kv_len),
-        }
     }
 
     fn judge(&mut self, index_box: &IndexBox, depth: usize) -> Verdict {
