@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernels, MAX_STRIP, SUM_LANES, SoftmaxRows, TILE_KEYS};
+use super::kernel::{Kernels, MAX_STRIP, Packing, SUM_LANES, SoftmaxRows, TILE_KEYS};
 use super::output::{Output, RowResult};
 use super::pack::{self, Head};
 use super::tiles::{Coverage, Tiles, tile_of};
@@ -11,7 +11,7 @@ use crate::attention::{AttentionError, Problem, Shape};
 use crate::isa::InstructionSet;
 use crate::mask::TileKind;
 use crate::mods::ModFault;
-use crate::rows::{RowEvaluator, RowProgram};
+use crate::rows::{RowEvaluator, RowProgram, ScoreRows};
 
 /// The rows of a block: the queries that go through a tile of keys together. Their scores stay in the nearest cache.
 pub(super) const BLOCK_ROWS: usize = 32;
@@ -49,9 +49,20 @@ impl Job<'_> {
         let scale = self.problem.effective_scale();
         let log2e = std::f32::consts::LOG2_E;
         match scale {
-            _ if self.score.is_some() => (1.0, log2e),
+            _ if self.score.is_some() => (self.scales().0, log2e),
             0.0 => (0.0, log2e),
             _ => (scale.signum(), scale.abs() * log2e),
+        }
+    }
+
+    /// What a score mod's scores are scaled by: q when it is packed, and the rest. bf16 takes powers of two only.
+    fn scales(&self) -> (f32, f32) {
+        let scale = self.problem.effective_scale();
+        let is_power_of_two = scale.is_normal() && scale.to_bits() << 9 == 0;
+        match self.kernels.packing {
+            Packing::F32 => (scale, 1.0),
+            _ if is_power_of_two => (scale, 1.0),
+            _ => (1.0, scale),
         }
     }
 
@@ -200,12 +211,15 @@ impl Pass<'_, '_> {
         let kernels = self.job.kernels;
         let len = block.keys.len();
         let query = &self.tile.query[block.row * self.units..][..self.block_rows * self.units];
-        let scores = &mut *self.tile.scores;
-        kernels.scores(query, self.tile.key, self.units, 0..len.div_ceil(kernels.panel), scores);
+        let (scores, plain) = (&mut *self.tile.scores, &mut *self.tile.plain_scores);
+        let panels = 0..len.div_ceil(kernels.panel);
         if let Some(score) = &mut self.score {
+            kernels.scores(query, self.tile.key, self.units, panels, plain);
             score.tile(block.batch, block.head, block.keys.start, len);
-            let scale = self.job.problem.effective_scale();
-            score.score_rows(block.queries.clone(), 0..len, scale, scores, TILE_KEYS, |_, _| true)?;
+            let rows = ScoreRows { inputs: plain, outputs: scores, stride: TILE_KEYS };
+            score.score_rows(block.queries.clone(), 0..len, self.job.scales().1, rows, |_, _| true)?;
+        } else {
+            kernels.scores(query, self.tile.key, self.units, panels, scores);
         }
         if !len.is_multiple_of(kernels.lanes) {
             for row in scores.chunks_exact_mut(TILE_KEYS) {
@@ -339,13 +353,18 @@ impl Pass<'_, '_> {
     ) -> Result<(), ModFault> {
         let kernels = self.job.kernels;
         let query = &self.tile.query[(block.row + first) * self.units..][..kernels.strip * self.units];
-        let scores = &mut self.tile.scores[first * TILE_KEYS..(first + kernels.strip) * TILE_KEYS];
+        let floats = first * TILE_KEYS..(first + kernels.strip) * TILE_KEYS;
+        let scores = &mut self.tile.scores[floats.clone()];
         let panels = kept.start / kernels.panel..kept.end.div_ceil(kernels.panel);
-        kernels.scores(query, self.tile.key, self.units, panels, scores);
-        let Some(score) = &mut self.score else { return Ok(()) };
-        let scale = self.job.problem.effective_scale();
+        let Some(score) = &mut self.score else {
+            kernels.scores(query, self.tile.key, self.units, panels, scores);
+            return Ok(());
+        };
+        let plain = &mut self.tile.plain_scores[floats];
+        kernels.scores(query, self.tile.key, self.units, panels, plain);
         let keep = |row, lane| keep(row, kept.start + lane);
-        score.score_rows(queries, kept.clone(), scale, &mut scores[kept.start..], TILE_KEYS, keep)
+        let rows = ScoreRows { inputs: plain, outputs: scores, stride: TILE_KEYS };
+        score.score_rows(queries, kept.clone(), self.job.scales().1, rows, keep)
     }
 
     /// The softmax of some rows of the block and their products with value.

@@ -33,6 +33,7 @@ pub(super) struct Workspace {
     pub(super) key: Buffer,
     pub(super) value: Buffer,
     pub(super) scores: Buffer,
+    pub(super) plain_scores: Buffer,
     pub(super) out: Buffer,
     pub(super) max: Buffer,
     pub(super) sums: Buffer,
@@ -53,6 +54,8 @@ pub(super) struct Tile<'w> {
     pub(super) value: &'w mut [f32],
     /// `[rows of a block][TILE_KEYS]`.
     pub(super) scores: &'w mut [f32],
+    /// The same before the score mod.
+    pub(super) plain_scores: &'w mut [f32],
     /// `[rows][value columns]`, unnormalised.
     pub(super) out: &'w mut [f32],
     pub(super) max: &'w mut [f32],
@@ -80,6 +83,7 @@ impl Workspace {
             key: self.key.take(TILE_KEYS * units),
             value: self.value.take(TILE_KEYS * value_columns),
             scores: self.scores.take(block_rows * TILE_KEYS),
+            plain_scores: self.plain_scores.take(block_rows * TILE_KEYS),
             out: self.out.take(rows * value_columns),
             max: self.max.take(rows),
             sums: self.sums.take(rows * SUM_LANES),

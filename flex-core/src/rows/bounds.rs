@@ -99,14 +99,15 @@ impl Limits {
         self.0.iter().flat_map(|comparison| [comparison.left.offset, comparison.right.offset])
     }
 
-    /// The lanes of `kv_start..kv_start + len` that satisfy all comparisons; `None` where an i32 would wrap around.
-    pub(super) fn keys(&self, scalars: &[u32], kv_start: i32, len: usize) -> Option<Range<usize>> {
-        let value = |side: Affine| match side.offset {
-            Operand::Const(bits) => side.offset_sign * i64::from(bits as i32),
-            Operand::Scalar(r) => side.offset_sign * i64::from(scalars[r as usize] as i32),
-            Operand::Column(_) | Operand::Element(_) => 0,
-        };
-        let (first, end) = (i64::from(kv_start), i64::from(kv_start) + len as i64);
+    /// The lanes of the keys `first..first + len` that satisfy all comparisons; `None` where an i32 would wrap around.
+    pub(super) fn keys(
+        &self,
+        row_value: impl Fn(Operand) -> u32,
+        first: i64,
+        len: usize,
+    ) -> Option<Range<usize>> {
+        let value = |side: Affine| side.offset_sign * i64::from(row_value(side.offset) as i32);
+        let end = first + len as i64;
         let (mut low, mut high) = (first, end);
         for Comparison { op, left, right } in &self.0 {
             for side in [*left, *right] {
