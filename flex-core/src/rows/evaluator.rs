@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::bounds::{self, Limits};
+use super::bounds::{self, ColumnRun, Limits};
 use super::compile::{self, Code, KEY, QUERY, SCORE};
 use super::instr::{Instr, Operand};
 use super::lanes::{self, GROUP, Machine, ROWS, RowValues, Scores};
@@ -17,7 +17,7 @@ use crate::mods::{BoundExpr, ModFault};
 pub struct RowProgram {
     bound: BoundExpr,
     code: Code,
-    /// Comparisons of kv with a value of the row that say all of a mask.
+    /// Comparisons of kv, and of other values of the key, with values of the row that say all of a mask.
     limits: Option<Limits>,
 }
 
@@ -53,6 +53,9 @@ impl RowProgram {
     }
 }
 
+/// More runs of a column than this are not worth looking for intervals in.
+const MAX_RUNS: usize = 32;
+
 /// Which values a mask has in some rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowSummary {
@@ -82,6 +85,7 @@ pub struct RowRegisters {
     scalars: Vec<u32>,
     rows: Vec<u32>,
     lanes: Vec<u32>,
+    runs: Vec<ColumnRun>,
 }
 
 /// Rows of scores, `stride` apart, and where their new values go; lane i of a tile is at i in a row.
@@ -276,10 +280,64 @@ impl<'p> RowEvaluator<'p> {
     /// # Panics
     /// If no [`tile`](Self::tile) was chosen.
     pub fn mask_limits(&mut self, q: usize) -> Option<Range<usize>> {
-        let limits = self.program.limits.as_ref()?;
+        let limits = self.program.limits.as_ref().filter(|limits| limits.tests.is_empty())?;
         self.prepare_rows(q..q + 1);
         let Tile { kv_start, len, .. } = self.tile;
         limits.keys(|operand| self.row_value(operand, q), kv_start.into(), len)
+    }
+
+    fn has_limits(&self) -> bool {
+        self.program.limits.as_ref().is_some_and(|limits| limits.tests.is_empty())
+    }
+
+    /// Writes to `kept` the keys that the mask keeps for each of the queries, where they are an interval for all of them
+    /// and that is known without asking key by key: comparisons of kv (as for
+    /// [`mask_limits`](Self::mask_limits)), and of values that stay the same over many keys, as of a document's number.
+    /// Says whether that is so. `keys` are those that any of the queries may keep. Goes to some tile.
+    pub fn mask_intervals(
+        &mut self,
+        [b, h]: [usize; 2],
+        queries: Range<usize>,
+        keys: Range<usize>,
+        kept: &mut [Range<u32>],
+    ) -> bool {
+        let program = self.program;
+        let Some(limits) = &program.limits else { return false };
+        self.tile(b, h, keys.start, 0);
+        self.prepare_rows(queries.clone());
+        for (kept, q) in kept.iter_mut().zip(queries.clone()) {
+            let row_value = |operand| self.row_value(operand, q);
+            let Some(lanes) = limits.keys(row_value, keys.start as i64, keys.len()) else { return false };
+            *kept = (keys.start + lanes.start) as u32..(keys.start + lanes.end) as u32;
+        }
+        let mut runs = std::mem::take(&mut self.registers.runs);
+        let all_are_intervals = limits.tests.iter().all(|test| {
+            runs.clear();
+            for start in keys.clone().step_by(self.stride) {
+                self.tile(b, h, start, self.stride.min(keys.end - start));
+                self.prepare_columns();
+                let column = &self.registers.lanes[test.column as usize * ROWS * self.stride..];
+                bounds::add_runs(&mut runs, start, &column[..self.tile.len]);
+                if runs.len() > MAX_RUNS {
+                    return false;
+                }
+            }
+            let mut last = None;
+            for (kept, q) in kept.iter_mut().zip(queries.clone()) {
+                let value = self.row_value(test.row, q);
+                let passing = match last.take() {
+                    Some((of, passing)) if of == value => Some(passing),
+                    _ => test.keys(&runs, value),
+                };
+                let Some(passing) = passing else { return false };
+                let start = kept.start.max(passing.start as u32);
+                *kept = start..kept.end.min(passing.end as u32).max(start);
+                last = Some((value, passing));
+            }
+            true
+        });
+        self.registers.runs = runs;
+        all_are_intervals
     }
 
     /// Writes to `keep` whether the mask keeps query `q` and the keys of the given lanes of the tile.
@@ -356,7 +414,7 @@ impl<'p> RowEvaluator<'p> {
         while first < queries.end {
             // The first row alone: most tiles that are looked at are mixed, and show it at once.
             let rows = if first == queries.start { 1 } else { ROWS.min(queries.end - first) };
-            if self.program.limits.is_some() || rows == 1 {
+            if self.has_limits() || rows == 1 {
                 self.summarise_row(first, &lanes, &mut summary)?;
                 first += 1;
             } else {

@@ -4,7 +4,7 @@ use super::simd::Simd;
 use super::{Packing, Product, Softmax, TILE_KEYS};
 
 /// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `ROW` apart and steps `STEP` apart; `b`
-/// has `NV` vectors a step.
+/// has steps `b_step` apart, of which `NV` vectors count.
 ///
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for `steps` steps.
@@ -13,6 +13,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
     acc: &mut [[S::V; NV]; MR],
     mut a: *const f32,
     mut b: *const f32,
+    b_step: usize,
     steps: usize,
 ) {
     for _ in 0..steps {
@@ -29,7 +30,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
                 }
             }
             a = a.add(STEP);
-            b = b.add(NV * S::LANES);
+            b = b.add(b_step);
         }
     }
 }
@@ -49,27 +50,50 @@ pub(super) trait Products<const MR: usize, const NV: usize> {
     unsafe fn values(task: &Product);
 }
 
+/// The scores of one strip and `NV` vectors of keys from `column` on.
+///
+/// # Safety
+/// As [`Products::scores`].
+#[inline(always)]
+unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
+    task: &Product,
+    strip: usize,
+    column: usize,
+    panel: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut acc = [[S::splat(0.0); NV]; MR];
+        let left = task.left.add(strip * task.left_strip);
+        let right = task.right.add(column / panel * task.right_panel + column % panel);
+        accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, panel, task.steps.len());
+        let out = task.out.wrapping_add(strip * task.out_strip + column);
+        for (r, row) in acc.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+            }
+        }
+    }
+}
+
 impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
     unsafe fn scores(task: &Product) {
         let nr = NV * S::LANES;
         // A panel of keys stays in the nearest cache while all strips of queries pass.
-        for panel in task.panels.clone() {
+        let mut column = task.columns.start;
+        while column < task.columns.end {
+            let whole = column.is_multiple_of(nr) && column + nr <= task.columns.end;
             for strip in 0..task.strips {
                 // SAFETY: as promised by the caller.
                 unsafe {
-                    let mut acc = [[S::splat(0.0); NV]; MR];
-                    let left = task.left.add(strip * task.left_strip);
-                    let right = task.right.add(panel * task.right_panel);
-                    accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, task.steps.len());
-                    let out = task.out.add(strip * task.out_strip + panel * nr);
-                    for (r, row) in acc.iter().enumerate() {
-                        for (v, sum) in row.iter().enumerate() {
-                            S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
-                        }
+                    match whole {
+                        true => strip_scores::<S, MR, NV>(task, strip, column, nr),
+                        false => strip_scores::<S, MR, 1>(task, strip, column, nr),
                     }
                 }
             }
+            column += if whole { nr } else { S::LANES };
         }
     }
 
@@ -77,7 +101,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     unsafe fn values(task: &Product) {
         let nr = NV * S::LANES;
         let units = task.steps.start / S::DEPTH..task.steps.end.div_ceil(S::DEPTH);
-        for panel in task.panels.clone() {
+        for panel in 0..task.columns.end / nr {
             for strip in 0..task.strips {
                 // SAFETY: as promised by the caller.
                 unsafe {
@@ -91,7 +115,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                     }
                     let left = task.left.add(strip * task.left_strip + units.start);
                     let right = task.right.add(panel * task.right_panel + units.start * nr);
-                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, units.len());
+                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, nr, units.len());
                     for (r, row) in acc.iter().enumerate() {
                         for (v, sum) in row.iter().enumerate() {
                             S::store(out.add(r * task.out_row + v * S::LANES), *sum);
@@ -108,7 +132,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd, const PACKING: u8>(task: &Softmax) {
+pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(task: &Softmax) {
     // bf16 weights are made of two vectors each, so that whole units of keys are written.
     let pairs = PACKING != Packing::F32 as u8;
     let width = if pairs { 2 * S::LANES } else { S::LANES };
@@ -120,8 +144,15 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8>(task: &Softmax) {
             let row = task.scores.add(r * TILE_KEYS);
             let mut largest = S::splat(f32::NEG_INFINITY);
             for v in vectors.clone() {
+                let at = row.add(v * S::LANES);
+                let mut scores = S::load(at);
+                if MASKED {
+                    let kept = &*task.kept.add(r);
+                    scores = S::keep(scores, kept, (v * S::LANES) as u32);
+                    S::store(at, scores);
+                }
                 // A NaN is dropped here and comes back as the exponential of itself.
-                largest = S::max(S::load(row.add(v * S::LANES)), largest);
+                largest = S::max(scores, largest);
             }
             let before = *task.max.add(r);
             let now = before.max(S::reduce_max(largest) * task.factor);
