@@ -1,5 +1,7 @@
 //! The kernels, once for all instruction sets.
 
+use std::ops::Range;
+
 use super::simd::Simd;
 use super::{Packing, Product, Softmax, TILE_KEYS};
 
@@ -127,6 +129,9 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     }
 }
 
+/// The rows whose maxima are updated together, in whole vectors.
+const GROUP: usize = 16;
+
 /// One step of the online softmax: scores become weights, in place.
 ///
 /// # Safety
@@ -138,51 +143,96 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     let width = if pairs { 2 * S::LANES } else { S::LANES };
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
-    for r in 0..task.rows {
+    for first in (0..task.rows).step_by(GROUP) {
+        let rows = GROUP.min(task.rows - first);
+        let mut largest = [f32::NEG_INFINITY; GROUP];
         // SAFETY: as promised by the caller.
         unsafe {
-            let row = task.scores.add(r * TILE_KEYS);
-            let mut largest = S::splat(f32::NEG_INFINITY);
-            for v in vectors.clone() {
-                let at = row.add(v * S::LANES);
-                let mut scores = S::load(at);
-                if MASKED {
-                    let kept = &*task.kept.add(r);
-                    scores = S::keep(scores, kept, (v * S::LANES) as u32);
-                    S::store(at, scores);
-                }
-                // A NaN is dropped here and comes back as the exponential of itself.
-                largest = S::max(scores, largest);
+            for (r, largest) in largest[..rows].iter_mut().enumerate() {
+                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone());
             }
-            let before = *task.max.add(r);
-            let now = before.max(S::reduce_max(largest) * task.factor);
-            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
-            *task.max.add(r) = now;
-            let rescale = S::exp2(S::splat(before - reference));
-            let (factor, shift) = (S::splat(task.factor), S::splat(-reference));
-            let sums = task.sums.add(r * super::SUM_LANES);
-            let mut sum = S::mul(rescale, S::load(sums));
-            if pairs {
-                // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
-                for group in groups.clone() {
-                    let at = row.add(group * width);
-                    let low = S::exp2(S::fma(S::load(at), factor, shift));
-                    let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
-                    S::store_bf16(row.add(group * S::LANES), low, high);
-                    sum = S::add(sum, S::add(low, high));
+            let (shift, rescale) = rescale::<S>(task, first, rows, &largest);
+            let factor = S::splat(task.factor);
+            for r in 0..rows {
+                let row = task.scores.add((first + r) * TILE_KEYS);
+                let shift = S::splat(shift[r]);
+                let sums = task.sums.add((first + r) * super::SUM_LANES);
+                let mut sum = S::mul(S::splat(rescale[r]), S::load(sums));
+                if pairs {
+                    // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
+                    for group in groups.clone() {
+                        let at = row.add(group * width);
+                        let low = S::exp2(S::fma(S::load(at), factor, shift));
+                        let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                        S::store_bf16(row.add(group * S::LANES), low, high);
+                        sum = S::add(sum, S::add(low, high));
+                    }
+                } else {
+                    for v in vectors.clone() {
+                        let at = row.add(v * S::LANES);
+                        let weight = S::exp2(S::fma(S::load(at), factor, shift));
+                        S::store(at, weight);
+                        sum = S::add(sum, weight);
+                    }
                 }
-            } else {
-                for v in vectors.clone() {
-                    let at = row.add(v * S::LANES);
-                    let weight = S::exp2(S::fma(S::load(at), factor, shift));
-                    S::store(at, weight);
-                    sum = S::add(sum, weight);
-                }
+                S::store(sums, sum);
             }
-            S::store(sums, sum);
-            let mut lane = [0.0f32; 16];
-            S::store(lane.as_mut_ptr(), rescale);
-            *task.rescale.add(r) = lane[0];
         }
     }
+}
+
+/// The largest score of a row; what it does not keep becomes −∞. A NaN is dropped here and comes back as the exponential
+/// of itself.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> f32 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let row = task.scores.add(r * TILE_KEYS);
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        for v in vectors {
+            let at = row.add(v * S::LANES);
+            let mut scores = S::load(at);
+            if MASKED {
+                scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+                S::store(at, scores);
+            }
+            largest = S::max(scores, largest);
+        }
+        S::reduce_max(largest)
+    }
+}
+
+/// Updates the maxima of a group of rows; returns what each row adds to its scores, and what it multiplies earlier sums
+/// and outputs by.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn rescale<S: Simd>(
+    task: &Softmax,
+    first: usize,
+    rows: usize,
+    largest: &[f32; GROUP],
+) -> ([f32; GROUP], [f32; GROUP]) {
+    let (mut shift, mut rescale) = ([0.0; GROUP], [0.0; GROUP]);
+    // SAFETY: as promised by the caller; a group is whole vectors.
+    unsafe {
+        let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
+        for (r, max) in max.iter_mut().enumerate() {
+            let (before, now) = (*max, max.max(largest[r] * task.factor));
+            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
+            *max = now;
+            shift[r] = -reference;
+            rescale[r] = before - reference;
+        }
+        for v in (0..GROUP).step_by(S::LANES) {
+            let at = rescale.as_mut_ptr().add(v);
+            S::store(at, S::exp2(S::load(at)));
+        }
+        task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
+    }
+    (shift, rescale)
 }
