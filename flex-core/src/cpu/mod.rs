@@ -14,6 +14,7 @@ mod kernel;
 mod options;
 mod output;
 mod pack;
+mod pass;
 mod peak;
 mod schedule;
 mod split;
@@ -70,15 +71,17 @@ pub fn attention(
 
     let isa = Available::new(options.instruction_set.unwrap_or_else(InstructionSet::current));
     let tiles = Tiles { mask: problem.block_mask, kv_len: shape.kv_len };
+    // A block mask proves that its mask does not fault.
+    let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
+    let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
     let job = Job {
         problem,
         shape,
         isa: isa.set(),
         kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
-        // A block mask proves that its mask does not fault.
-        mask: problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound())),
-        score: problem.score_mod.map(|score| RowProgram::new(score.bound())),
+        mask: mask.as_ref(),
+        score: score.as_ref(),
     };
     let items = schedule::items(&shape, &tiles, job.kernels);
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
