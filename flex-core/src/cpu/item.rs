@@ -45,7 +45,7 @@ pub(super) struct Item {
 impl Job<'_> {
     /// What q is multiplied by when it is packed, and scores by before the exponential of 2. A score mod needs the
     /// plain q·k, which it then scales itself.
-    fn factors(&self) -> (f32, f32) {
+    pub(super) fn factors(&self) -> (f32, f32) {
         let scale = self.problem.effective_scale();
         let log2e = std::f32::consts::LOG2_E;
         match scale {

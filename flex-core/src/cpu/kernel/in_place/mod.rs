@@ -1,0 +1,256 @@
+//! Products of a few rows with keys and values as they lie in memory.
+//!
+//! Where all rows of a key/value head are few, every key is used so little that packing it first costs more than the
+//! product, and memory is the limit: each row of key and value is read once, from its place, and goes through all rows
+//! of query or output while it is in registers or in the nearest cache.
+
+mod generic;
+#[cfg(test)]
+mod tests;
+mod widen;
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::{TILE_KEYS, simd};
+use crate::attention::{DType, Elements, TensorRef};
+use crate::isa::{Available, InstructionSet};
+
+/// The keys or values of one head whose columns lie side by side.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct HeadRows<'a> {
+    elements: Elements<'a>,
+    start: usize,
+    stride: usize,
+    columns: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    /// The rows `[batch, head, ..]` of a tensor; `None` if their columns do not lie side by side.
+    pub(in crate::cpu) fn new(tensor: &TensorRef<'a>, batch: usize, head: usize) -> Option<Self> {
+        let ([_, _, stride, column_stride], [.., columns]) = (tensor.strides(), tensor.shape());
+        let start = tensor.offset([batch, head, 0, 0]);
+        (column_stride == 1).then_some(Self { elements: tensor.elements(), start, stride, columns })
+    }
+
+    /// Where row `rows.start` is, with all the rows known to be there.
+    fn pointer(&self, rows: &Range<usize>) -> *const () {
+        let first = self.start + rows.start * self.stride;
+        let end = match rows.len() {
+            0 => first,
+            len => first + (len - 1) * self.stride + self.columns,
+        };
+        match self.elements {
+            Elements::F32(x) => x[first..end].as_ptr().cast(),
+            Elements::F16(x) => x[first..end].as_ptr().cast(),
+            Elements::BF16(x) => x[first..end].as_ptr().cast(),
+        }
+    }
+}
+
+/// What a product of query and key works on; distances are in elements.
+struct Dots {
+    query: *const f32,
+    query_stride: usize,
+    rows: usize,
+    /// The key of lane 0 (which is not read unless it is among the lanes).
+    key: *const (),
+    key_stride: usize,
+    columns: usize,
+    lanes: Range<usize>,
+    scores: *mut f32,
+}
+
+/// What a product of weights and value works on; distances are in elements.
+struct WeightedSum {
+    weights: *const f32,
+    rescale: *const f32,
+    rows: usize,
+    /// The value of lane 0 (which is not read unless it is among the lanes).
+    value: *const (),
+    value_stride: usize,
+    columns: usize,
+    lanes: Range<usize>,
+    out: *mut f32,
+    out_stride: usize,
+}
+
+/// The kernels of one instruction set for keys and values of one dtype.
+pub(in crate::cpu) struct InPlace {
+    dtype: DType,
+    /// Rows of queries and outputs have a multiple of this many floats.
+    group: usize,
+    /// Within each group, floats of even elements come before those of odd ones.
+    even_odd: bool,
+    dots: unsafe fn(&Dots),
+    weighted_sum: unsafe fn(&WeightedSum),
+}
+
+impl InPlace {
+    /// The kernels of an instruction set for inputs of a dtype.
+    pub(in crate::cpu) fn new(isa: Available, dtype: DType) -> &'static Self {
+        let [f32, f16, bf16] = match isa.set() {
+            InstructionSet::Portable => &PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => &x86::AVX2,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => &x86::AVX512,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => &PORTABLE,
+        };
+        match dtype {
+            DType::F32 => f32,
+            DType::F16 => f16,
+            DType::BF16 => bf16,
+        }
+    }
+
+    /// The floats of a row of query or output of `columns` elements.
+    pub(in crate::cpu) fn row_len(&self, columns: usize) -> usize {
+        columns.next_multiple_of(self.group)
+    }
+
+    /// Writes `factor · row` as the kernels read a row of query: in their order, with zeros up to its length.
+    pub(in crate::cpu) fn arrange(&self, row: &[f32], factor: f32, to: &mut [f32]) {
+        to.fill(0.0);
+        for (from, to) in row.chunks(self.group).zip(to.chunks_mut(self.group)) {
+            if self.even_odd {
+                let (even, odd) = to.split_at_mut(self.group / 2);
+                for (i, x) in from.iter().enumerate() {
+                    let half = if i % 2 == 0 { &mut *even } else { &mut *odd };
+                    half[i / 2] = x * factor;
+                }
+            } else {
+                to.iter_mut().zip(from).for_each(|(to, x)| *to = x * factor);
+            }
+        }
+    }
+
+    /// Writes the columns of a row of output as they are to be.
+    pub(in crate::cpu) fn restore(&self, row: &[f32], to: &mut [f32]) {
+        for (from, to) in row.chunks(self.group).zip(to.chunks_mut(self.group)) {
+            if self.even_odd {
+                let (even, odd) = from.split_at(self.group / 2);
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = if i % 2 == 0 { even[i / 2] } else { odd[i / 2] };
+                }
+            } else {
+                to.copy_from_slice(&from[..to.len()]);
+            }
+        }
+    }
+
+    /// `scores[r, lane] = Σ query[r, d] · key[first_key + lane, d]`.
+    ///
+    /// Rows of `query` have [`row_len`](Self::row_len) floats, [`arrange`](Self::arrange)d; rows of `scores` have
+    /// [`TILE_KEYS`].
+    pub(in crate::cpu) fn scores(
+        &self,
+        query: &[f32],
+        key: &HeadRows,
+        first_key: usize,
+        lanes: Range<usize>,
+        scores: &mut [f32],
+    ) {
+        let (rows, query_stride) = (scores.len() / TILE_KEYS, self.row_len(key.columns));
+        assert_eq!(self.dtype, key.elements.dtype(), "the kernels are those of the dtype");
+        assert!(lanes.start < lanes.end && lanes.end <= TILE_KEYS, "the keys are those of the tile");
+        assert!(query.len() >= rows * query_stride, "every row has its query");
+        let start = key.pointer(&(first_key + lanes.start..first_key + lanes.end));
+        let task = Dots {
+            query: query.as_ptr(),
+            query_stride,
+            rows,
+            key: start.wrapping_byte_sub(lanes.start * key.stride * self.dtype.size()),
+            key_stride: key.stride,
+            columns: key.columns,
+            lanes,
+            scores: scores.as_mut_ptr(),
+        };
+        // SAFETY: lengths and dtype are checked, and `new` gives only what the CPU can execute.
+        unsafe { (self.dots)(&task) }
+    }
+
+    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first_key + lane, c]`.
+    ///
+    /// Rows of `weights` have [`TILE_KEYS`] floats; those of `out` have [`row_len`](Self::row_len), to be
+    /// [`restore`](Self::restore)d.
+    pub(in crate::cpu) fn values(
+        &self,
+        weights: &[f32],
+        value: &HeadRows,
+        first_key: usize,
+        lanes: Range<usize>,
+        rescale: &[f32],
+        out: &mut [f32],
+    ) {
+        let (rows, out_stride) = (weights.len() / TILE_KEYS, self.row_len(value.columns));
+        assert_eq!(self.dtype, value.elements.dtype(), "the kernels are those of the dtype");
+        assert!(lanes.start < lanes.end && lanes.end <= TILE_KEYS, "the keys are those of the tile");
+        assert!(rescale.len() >= rows && out.len() >= rows * out_stride, "every row has its output");
+        let start = value.pointer(&(first_key + lanes.start..first_key + lanes.end));
+        let task = WeightedSum {
+            weights: weights.as_ptr(),
+            rescale: rescale.as_ptr(),
+            rows,
+            value: start.wrapping_byte_sub(lanes.start * value.stride * self.dtype.size()),
+            value_stride: value.stride,
+            columns: value.columns,
+            lanes,
+            out: out.as_mut_ptr(),
+            out_stride,
+        };
+        // SAFETY: as above.
+        unsafe { (self.weighted_sum)(&task) }
+    }
+}
+
+/// Instantiates the kernels of an instruction set for one dtype.
+macro_rules! in_place {
+    ($simd:ty, $element:ty, $dtype:ident $(, features $features:literal)?) => {{
+        // SAFETY of the functions: that of the generic ones they are made of.
+        $(#[target_feature(enable = $features)])?
+        unsafe fn dots(task: &Dots) {
+            // SAFETY: the caller's.
+            unsafe { generic::dots::<$simd, $element>(task) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn weighted_sum(task: &WeightedSum) {
+            // SAFETY: the caller's.
+            unsafe { generic::weighted_sum::<$simd, $element>(task) }
+        }
+        InPlace {
+            dtype: DType::$dtype,
+            group: 2 * <$simd as simd::Simd>::LANES,
+            even_odd: <$simd as widen::Widen<$element>>::EVEN_ODD,
+            dots,
+            weighted_sum,
+        }
+    }};
+}
+
+/// For f32, f16 and bf16.
+static PORTABLE: [InPlace; 3] = [
+    in_place!(simd::Portable, f32, F32),
+    in_place!(simd::Portable, f16, F16),
+    in_place!(simd::Portable, bf16, BF16),
+];
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::simd::{Avx2, Avx512};
+    use super::*;
+
+    pub(super) static AVX2: [InPlace; 3] = [
+        in_place!(Avx2, f32, F32, features "avx2,fma"),
+        in_place!(Avx2, f16, F16, features "avx2,fma,f16c"),
+        in_place!(Avx2, bf16, BF16, features "avx2,fma"),
+    ];
+
+    pub(super) static AVX512: [InPlace; 3] = [
+        in_place!(Avx512, f32, F32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"),
+        in_place!(Avx512, f16, F16, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"),
+        in_place!(Avx512, bf16, BF16, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"),
+    ];
+}
