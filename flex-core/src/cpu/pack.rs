@@ -90,7 +90,7 @@ fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f
 
 /// Two floats that are bf16, the first one in the lower half.
 #[inline]
-fn pair(low: f32, high: f32) -> f32 {
+pub(super) fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(low.to_bits() >> 16 | high.to_bits() & 0xffff_0000)
 }
 

@@ -3,13 +3,12 @@
 use std::ops::Range;
 
 use super::super::item::{Item, Job};
-use super::super::kernel::{HeadRows, InPlace, Kernels, SUM_LANES, SoftmaxRows, TILE_KEYS};
+use super::super::kernel::{HeadRows, InPlace, SUM_LANES, SoftmaxRows, TILE_KEYS};
 use super::super::output::{Output, RowResult};
 use super::super::pack::{Head, RowBuffer};
 use super::super::tiles::{Coverage, tile_of};
 use super::super::workspace::Workspace;
-use crate::attention::{AttentionError, DType, MAX_HEAD_DIM, Shape};
-use crate::isa::Available;
+use crate::attention::{AttentionError, MAX_HEAD_DIM, Shape};
 use crate::mask::TileKind;
 use crate::mods::ModFault;
 use crate::rows::RowEvaluator;
@@ -27,7 +26,7 @@ pub(in super::super) fn run(
 ) -> Result<(), AttentionError> {
     let Shape { head_dim, value_dim, q_len, .. } = job.shape;
     let rows = item.heads.len() * q_len;
-    let (query_len, out_len) = (in_place.row_len(head_dim), in_place.row_len(value_dim));
+    let (query_len, out_len) = (in_place.query_len(rows, head_dim), in_place.out_len(value_dim));
     let kv_batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
     let head_rows = |tensor| {
         HeadRows::new(tensor, kv_batch, item.kv_head)
@@ -36,25 +35,25 @@ pub(in super::super) fn run(
     let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa, registers);
     let (mask_registers, score_registers) =
         (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-    let Workspace { query, scores, out, max, sums, rescale, keep, scratch, .. } = workspace;
+    let Workspace { query, value, scores, out, max, sums, rescale, keep, scratch, .. } = workspace;
     keep.resize(keep.len().max(rows * TILE_KEYS), 0);
     let mut part = Part {
         job,
         in_place,
-        softmax: Kernels::new(Available::new(job.isa), DType::F32),
         batch: item.batch,
         heads: item.heads.clone(),
         rows,
         factor: job.factors().1,
         key: head_rows(&job.problem.key),
         value: head_rows(&job.problem.value),
-        query: query.take(rows * query_len),
+        query: query.take(query_len),
         scores: scores.take(rows * TILE_KEYS),
         keep: &mut keep[..rows * TILE_KEYS],
         out: out.take(rows * out_len),
         max: max.take(rows),
         sums: sums.take(rows * SUM_LANES),
         rescale: rescale.take(rows),
+        scratch: value.take(in_place.scratch_len(value_dim)),
         mask: job.mask.as_ref().map(|program| evaluator(program, mask_registers)),
         score: job.score.as_ref().map(|program| evaluator(program, score_registers)),
     };
@@ -73,7 +72,6 @@ pub(in super::super) fn run(
 struct Part<'w, 'p> {
     job: &'p Job<'p>,
     in_place: &'p InPlace,
-    softmax: &'static Kernels,
     batch: usize,
     heads: Range<usize>,
     /// All queries of all heads.
@@ -82,17 +80,18 @@ struct Part<'w, 'p> {
     factor: f32,
     key: HeadRows<'p>,
     value: HeadRows<'p>,
-    /// `[rows][row_len(head_dim)]`.
+    /// As the kernels want it.
     query: &'w mut [f32],
     /// `[rows][TILE_KEYS]`.
     scores: &'w mut [f32],
     /// `[rows][TILE_KEYS]`, 1 for kept keys of masked tiles.
     keep: &'w mut [u32],
-    /// `[rows][row_len(value_dim)]`, unnormalised.
+    /// `[rows][out_len]`, unnormalised.
     out: &'w mut [f32],
     max: &'w mut [f32],
     sums: &'w mut [f32],
     rescale: &'w mut [f32],
+    scratch: &'w mut [f32],
     mask: Option<RowEvaluator<'p>>,
     score: Option<RowEvaluator<'p>>,
 }
@@ -113,12 +112,13 @@ impl Part<'_, '_> {
     }
 
     fn load_queries(&mut self, buffer: &mut RowBuffer) {
-        let (job, len) = (self.job, self.in_place.row_len(self.job.shape.head_dim));
+        let job = self.job;
         let factor = job.factors().0;
         for (head, rows) in self.heads() {
             let queries = Head::new(&job.problem.query, self.batch, head);
             for (q, row) in rows.enumerate() {
-                self.in_place.arrange(queries.row(q, buffer), factor, &mut self.query[row * len..][..len]);
+                let values = queries.row(q, buffer);
+                self.in_place.arrange(row, self.rows, values, factor, self.query);
             }
         }
     }
@@ -147,7 +147,8 @@ impl Part<'_, '_> {
         self.modify_scores(&keys, &lanes, masked)?;
 
         // The softmax works on whole vectors.
-        let width = self.softmax.lanes;
+        let softmax = self.in_place.softmax;
+        let width = softmax.lanes;
         let vectors = lanes.start / width * width..lanes.end.next_multiple_of(width);
         for (scores, keep) in self.scores.chunks_exact_mut(TILE_KEYS).zip(self.keep.chunks_exact(TILE_KEYS)) {
             scores[vectors.start..lanes.start].fill(f32::NEG_INFINITY);
@@ -159,8 +160,16 @@ impl Part<'_, '_> {
             }
         }
         let state = SoftmaxRows { max: self.max, sums: self.sums, rescale: self.rescale };
-        self.softmax.softmax(self.scores, lanes.clone(), self.factor, state);
-        self.in_place.values(self.scores, &self.value, keys.start, lanes, self.rescale, self.out);
+        softmax.softmax(self.scores, lanes.clone(), self.factor, state);
+        self.in_place.values(
+            self.scores,
+            &self.value,
+            keys.start,
+            lanes,
+            self.rescale,
+            self.out,
+            self.scratch,
+        );
         Ok(())
     }
 
@@ -234,7 +243,7 @@ impl Part<'_, '_> {
 
     fn write(&self, item: &Item, output: &Output) {
         let Shape { heads, value_dim, q_len, .. } = self.job.shape;
-        let len = self.in_place.row_len(value_dim);
+        let len = self.in_place.out_len(value_dim);
         let first = match item.partial {
             None => (item.batch * heads + item.heads.start) * q_len,
             Some(first) => first,

@@ -23,7 +23,7 @@ pub(in super::super) fn kernels(
 ) -> Option<&'static InPlace> {
     let few = shape.group() * shape.q_len <= MOST_ROWS;
     let side_by_side = [problem.key, problem.value].iter().all(|x| HeadRows::new(x, 0, 0).is_some());
-    (few && side_by_side).then(|| InPlace::new(isa, problem.query.dtype()))
+    (few && side_by_side).then(|| InPlace::new(isa, problem.query.dtype(), shape.head_dim, shape.value_dim))
 }
 
 /// The keys of a part: a multiple of the keys of a tile.

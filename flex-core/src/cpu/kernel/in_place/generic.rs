@@ -8,7 +8,7 @@ use super::widen::{LaneSums, Widen};
 use super::{Dots, WeightedSum};
 
 /// How many keys ahead of the one in work cache lines are asked for. The stretch is longer than the latency of memory.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// The values that the columns of an output row pass over before the next columns have their turn: so few that their
 /// rows stay in the nearest cache.
@@ -19,7 +19,7 @@ const VALUES_A_PASS: usize = 16;
 /// # Safety
 /// The CPU has the features.
 #[inline(always)]
-unsafe fn prefetch_row<S: LaneSums, T>(row: *const T, columns: usize) {
+pub(super) unsafe fn prefetch_row<S: LaneSums, T>(row: *const T, columns: usize) {
     for byte in (0..columns * size_of::<T>()).step_by(64) {
         // SAFETY: the caller's.
         unsafe { S::prefetch(row.cast::<u8>().wrapping_add(byte)) }
