@@ -53,7 +53,7 @@ pub(in super::super) fn run(
         max: max.take(rows),
         sums: sums.take(rows * SUM_LANES),
         rescale: rescale.take(rows),
-        scratch: value.take(in_place.scratch_len(value_dim)),
+        scratch: value.take(in_place.scratch_len()),
         mask: job.mask.as_ref().map(|program| evaluator(program, mask_registers)),
         score: job.score.as_ref().map(|program| evaluator(program, score_registers)),
     };
@@ -143,7 +143,7 @@ impl Part<'_, '_> {
 
     fn tile(&mut self, keys: Range<usize>) -> Result<(), ModFault> {
         let Some(Kept { lanes, masked }) = self.kept(&keys)? else { return Ok(()) };
-        self.in_place.scores(self.query, &self.key, keys.start, lanes.clone(), self.scores);
+        self.in_place.scores(self.query, &self.key, keys.start, lanes.clone(), self.scores, &self.value);
         self.modify_scores(&keys, &lanes, masked)?;
 
         // The softmax works on whole vectors.
@@ -169,6 +169,7 @@ impl Part<'_, '_> {
             self.rescale,
             self.out,
             self.scratch,
+            &self.key,
         );
         Ok(())
     }

@@ -5,24 +5,27 @@
 
 use super::super::TILE_KEYS;
 use super::widen::{LaneSums, Widen};
-use super::{Dots, WeightedSum};
-
-/// How many keys ahead of the one in work cache lines are asked for. The stretch is longer than the latency of memory.
-pub(super) const AHEAD: usize = 16;
+use super::{Ahead, Dots, WeightedSum};
 
 /// The values that the columns of an output row pass over before the next columns have their turn: so few that their
 /// rows stay in the nearest cache.
 const VALUES_A_PASS: usize = 16;
 
-/// Asks for the cache lines of a row of `columns` elements.
+/// Asks for the cache lines of the row that is read [`Ahead::rows`] after that of a lane.
 ///
 /// # Safety
 /// The CPU has the features.
 #[inline(always)]
-pub(super) unsafe fn prefetch_row<S: LaneSums, T>(row: *const T, columns: usize) {
-    for byte in (0..columns * size_of::<T>()).step_by(64) {
+pub(super) unsafe fn prefetch_row<S: LaneSums>(ahead: &Ahead, lane: usize) {
+    let lane = lane + ahead.rows;
+    let (row, bytes) = if lane < ahead.end {
+        (ahead.this.wrapping_add(lane * ahead.this_stride), ahead.this_row)
+    } else {
+        (ahead.next.wrapping_add((lane - ahead.end) * ahead.next_stride), ahead.next_row)
+    };
+    for byte in (0..bytes).step_by(64) {
         // SAFETY: the caller's.
-        unsafe { S::prefetch(row.cast::<u8>().wrapping_add(byte)) }
+        unsafe { S::prefetch(row.wrapping_add(byte)) }
     }
 }
 
@@ -32,15 +35,10 @@ pub(super) unsafe fn prefetch_row<S: LaneSums, T>(row: *const T, columns: usize)
 /// The CPU has the features of `S`; the pointers are good for what `Dots` describes.
 #[inline(always)]
 pub(super) unsafe fn dots<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots) {
-    let key = task.key.cast::<T>();
     let mut first = task.lanes.start;
     // As many keys at a time as there are sums for one row; groups of rows take a part of them each.
     while first < task.lanes.end {
         let keys = first..task.lanes.end.min(first + S::LANES);
-        for next in keys.clone() {
-            // SAFETY: prefetching takes any address.
-            unsafe { prefetch_row::<S, T>(key.wrapping_add((next + AHEAD) * task.key_stride), task.columns) }
-        }
         let mut row = 0;
         while row < task.rows {
             // SAFETY: as promised by the caller; the rows are among those of the task.
@@ -86,6 +84,9 @@ unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usiz
     while first < keys.end {
         // SAFETY: as promised by the caller.
         unsafe {
+            if row == 0 {
+                (first..first + MK).for_each(|lane| prefetch_row::<S>(&task.ahead, lane));
+            }
             let key = task.key.cast::<T>();
             // Past the end the last key stands in; its sums are not stored.
             let at: [*const T; MK] =
@@ -168,16 +169,9 @@ unsafe fn step<
 /// The CPU has the features of `S`; the pointers are good for what `WeightedSum` describes.
 #[inline(always)]
 pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(task: &WeightedSum) {
-    let value = task.value.cast::<T>();
     let mut first = task.lanes.start;
     while first < task.lanes.end {
         let keys = first..task.lanes.end.min(first + VALUES_A_PASS);
-        for next in keys.clone() {
-            // SAFETY: prefetching takes any address.
-            unsafe {
-                prefetch_row::<S, T>(value.wrapping_add((next + AHEAD) * task.value_stride), task.columns)
-            }
-        }
         let mut row = 0;
         while row < task.rows {
             // SAFETY: as promised by the caller; the rows are among those of the task.
@@ -252,6 +246,9 @@ unsafe fn panel<
         let value = task.value.cast::<T>().add(column);
         let weights = task.weights.add(row * TILE_KEYS);
         for key in keys.clone() {
+            if row == 0 && column == 0 {
+                prefetch_row::<S>(&task.ahead, key);
+            }
             let value = value.add(key * task.value_stride);
             let mut columns = [S::splat(0.0); NV];
             for (v, columns) in columns.as_chunks_mut::<2>().0.iter_mut().enumerate() {

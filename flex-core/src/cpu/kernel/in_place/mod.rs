@@ -37,6 +37,28 @@ impl<'a> HeadRows<'a> {
         (column_stride == 1).then_some(Self { elements: tensor.elements(), start, stride, columns })
     }
 
+    /// What to ask for during a product with the rows from `first` on, at the given lanes, that is followed by one with
+    /// the rows of `next` from `next_row` on. These need not be there: nothing but the cache learns of it.
+    fn ahead(&self, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
+        let size = self.elements.dtype().size();
+        let place = |rows: &Self, row: usize| {
+            let start: *const u8 = match rows.elements {
+                Elements::F32(x) => x.as_ptr().cast(),
+                Elements::F16(x) => x.as_ptr().cast(),
+                Elements::BF16(x) => x.as_ptr().cast(),
+            };
+            (
+                start.wrapping_add((rows.start + row * rows.stride) * size),
+                rows.stride * size,
+                rows.columns * size,
+            )
+        };
+        let (this, this_stride, this_row) = place(self, first);
+        let (next, next_stride, next_row) = place(next, next_row);
+        let rows = AHEAD_BYTES / this_row;
+        Ahead { rows, this, this_stride, this_row, end: lanes.end, next, next_stride, next_row }
+    }
+
     /// Where row `rows.start` is, with all the rows known to be there.
     fn pointer(&self, rows: &Range<usize>) -> *const () {
         let first = self.start + rows.start * self.stride;
@@ -52,6 +74,24 @@ impl<'a> HeadRows<'a> {
     }
 }
 
+/// How far ahead of the products cache lines are asked for: longer than the latency of memory, and little beside the
+/// nearest cache.
+const AHEAD_BYTES: usize = 8192;
+
+/// What is asked for while a product runs, a row for each lane: rows of this product, and at its end those of the next
+/// one, so that memory is never idle. Strides and rows are in bytes.
+struct Ahead {
+    rows: usize,
+    this: *const u8,
+    this_stride: usize,
+    this_row: usize,
+    /// The lane where `next` begins.
+    end: usize,
+    next: *const u8,
+    next_stride: usize,
+    next_row: usize,
+}
+
 /// What a product of query and key works on; distances are in elements.
 struct Dots {
     query: *const f32,
@@ -63,6 +103,7 @@ struct Dots {
     columns: usize,
     lanes: Range<usize>,
     scores: *mut f32,
+    ahead: Ahead,
 }
 
 /// What a product of weights and value works on; distances are in elements.
@@ -79,6 +120,7 @@ struct WeightedSum {
     out_stride: usize,
     /// [`InPlace::scratch_len`] floats.
     scratch: *mut f32,
+    ahead: Ahead,
 }
 
 /// Where the floats of a row of query or output are.
@@ -147,8 +189,8 @@ impl InPlace {
     }
 
     /// The floats of scratch memory that [`values`](Self::values) needs.
-    pub(in crate::cpu) fn scratch_len(&self, value_dim: usize) -> usize {
-        if self.order == Order::Tiles { 16 * value_dim } else { 0 }
+    pub(in crate::cpu) fn scratch_len(&self) -> usize {
+        if self.order == Order::Tiles { 4 * 256 } else { 0 }
     }
 
     /// Writes `factor · values`, row `row` of `rows`, to where the kernels read it. (For bf16 the factor is 1, 0 or −1.)
@@ -207,6 +249,8 @@ impl InPlace {
 
     /// `scores[r, lane] = Σ query[r, d] · key[first_key + lane, d]`.
     ///
+    /// `next` are the values of the same keys.
+    ///
     /// `query` has [`query_len`](Self::query_len) floats, [`arrange`](Self::arrange)d; rows of `scores` have [`TILE_KEYS`].
     pub(in crate::cpu) fn scores(
         &self,
@@ -215,6 +259,7 @@ impl InPlace {
         first_key: usize,
         lanes: Range<usize>,
         scores: &mut [f32],
+        next: &HeadRows,
     ) {
         let rows = scores.len() / TILE_KEYS;
         assert_eq!(self.dtype, key.elements.dtype(), "the kernels are those of the dtype");
@@ -228,6 +273,7 @@ impl InPlace {
             key: start.wrapping_byte_sub(lanes.start * key.stride * self.dtype.size()),
             key_stride: key.stride,
             columns: key.columns,
+            ahead: key.ahead(first_key, &lanes, next, first_key + lanes.start),
             lanes,
             scores: scores.as_mut_ptr(),
         };
@@ -236,6 +282,8 @@ impl InPlace {
     }
 
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first_key + lane, c]`.
+    ///
+    /// `next` are the keys, of which those of the next tile are asked for.
     ///
     /// Rows of `weights` have [`TILE_KEYS`] floats of memory, as [`softmax`](Self::softmax) leaves them; those of `out`
     /// have [`out_len`](Self::out_len), to be [`restore`](Self::restore)d.
@@ -248,9 +296,10 @@ impl InPlace {
         rescale: &[f32],
         out: &mut [f32],
         scratch: &mut [f32],
+        next: &HeadRows,
     ) {
         let (rows, out_stride) = (weights.len() / TILE_KEYS, self.out_len(value.columns));
-        assert!(scratch.len() >= self.scratch_len(value.columns), "there is scratch memory");
+        assert!(scratch.len() >= self.scratch_len(), "there is scratch memory");
         assert_eq!(self.dtype, value.elements.dtype(), "the kernels are those of the dtype");
         assert!(lanes.start < lanes.end && lanes.end <= TILE_KEYS, "the keys are those of the tile");
         assert!(rescale.len() >= rows && out.len() >= rows * out_stride, "every row has its output");
@@ -262,6 +311,7 @@ impl InPlace {
             value: start.wrapping_byte_sub(lanes.start * value.stride * self.dtype.size()),
             value_stride: value.stride,
             columns: value.columns,
+            ahead: value.ahead(first_key, &lanes, next, first_key + TILE_KEYS),
             lanes,
             out: out.as_mut_ptr(),
             out_stride,

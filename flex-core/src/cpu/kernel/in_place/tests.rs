@@ -81,7 +81,7 @@ fn products_are_those_of_plain_loops() {
                         kernels.arrange(row, rows, values, -1.0, &mut query);
                     }
                     let mut scores = vec![9.0; rows * TILE_KEYS];
-                    kernels.scores(&query, &head, first_key, lanes.clone(), &mut scores);
+                    kernels.scores(&query, &head, first_key, lanes.clone(), &mut scores, &head);
                     for (r, scores) in scores.chunks(TILE_KEYS).enumerate() {
                         for (lane, &score) in scores.iter().enumerate() {
                             if !lanes.contains(&lane) {
@@ -103,7 +103,7 @@ fn products_are_those_of_plain_loops() {
                     let (rescale, len) = (numbers(rows, 4), kernels.out_len(columns));
                     let before = numbers(rows * len, 5);
                     let mut out = before.clone();
-                    let mut scratch = vec![f32::NAN; kernels.scratch_len(columns)];
+                    let mut scratch = vec![f32::NAN; kernels.scratch_len()];
                     let packed = packed(kernels, &weights);
                     kernels.values(
                         &packed,
@@ -113,6 +113,7 @@ fn products_are_those_of_plain_loops() {
                         &rescale,
                         &mut out,
                         &mut scratch,
+                        &head,
                     );
                     for r in 0..rows {
                         let (mut got, mut kept) = (vec![0.0; columns], vec![0.0; columns]);
@@ -154,7 +155,7 @@ fn every_f16_and_bf16_is_read_as_it_is() {
             let mut weights = [0.0; TILE_KEYS];
             weights[0] = 1.0;
             let (mut out, mut got) = (vec![0.0; kernels.out_len(end - start)], vec![0.0; end - start]);
-            kernels.values(&weights, &head, 0, 0..1, &[0.0], &mut out, &mut []);
+            kernels.values(&weights, &head, 0, 0..1, &[0.0], &mut out, &mut [], &head);
             kernels.restore(&out, &mut got);
             for (i, &got) in got.iter().enumerate() {
                 let expected = part.get(i);
