@@ -5,6 +5,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod generic;
+mod in_place;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use in_place::{HeadRows, InPlace};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
