@@ -354,7 +354,13 @@ impl Pass<'_, '_> {
     }
 
     /// The softmax of some rows of the block: scores become weights.
-    fn weights(&mut self, visit: &Visit, rows: Range<usize>, lanes: Range<usize>, kept: Option<&[Range<u32>]>) {
+    fn weights(
+        &mut self,
+        visit: &Visit,
+        rows: Range<usize>,
+        lanes: Range<usize>,
+        kept: Option<&[Range<u32>]>,
+    ) {
         let buffers = &mut self.buffers;
         let of_item = visit.row + rows.start..visit.row + rows.end;
         let state = SoftmaxRows {

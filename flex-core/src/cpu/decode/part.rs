@@ -11,7 +11,7 @@ use super::super::workspace::Workspace;
 use crate::attention::{AttentionError, MAX_HEAD_DIM, Shape};
 use crate::mask::TileKind;
 use crate::mods::ModFault;
-use crate::rows::RowEvaluator;
+use crate::rows::{RowEvaluator, ScoreRows};
 
 /// Computes an item and writes its rows of the output. A head's queries are rows side by side.
 ///
@@ -35,7 +35,8 @@ pub(in super::super) fn run(
     let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa, registers);
     let (mask_registers, score_registers) =
         (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-    let Workspace { query, value, scores, out, max, sums, rescale, keep, scratch, .. } = workspace;
+    let Workspace { query, value, scores, plain_scores, out, max, sums, rescale, keep, scratch, .. } =
+        workspace;
     keep.resize(keep.len().max(rows * TILE_KEYS), 0);
     let mut part = Part {
         job,
@@ -48,6 +49,7 @@ pub(in super::super) fn run(
         value: head_rows(&job.problem.value),
         query: query.take(query_len),
         scores: scores.take(rows * TILE_KEYS),
+        plain_scores: plain_scores.take(if job.score.is_some() { rows * TILE_KEYS } else { 0 }),
         keep: &mut keep[..rows * TILE_KEYS],
         out: out.take(rows * out_len),
         max: max.take(rows),
@@ -84,6 +86,8 @@ struct Part<'w, 'p> {
     query: &'w mut [f32],
     /// `[rows][TILE_KEYS]`.
     scores: &'w mut [f32],
+    /// The same before the score mod, if there is one.
+    plain_scores: &'w mut [f32],
     /// `[rows][TILE_KEYS]`, 1 for kept keys of masked tiles.
     keep: &'w mut [u32],
     /// `[rows][out_len]`, unnormalised.
@@ -143,7 +147,8 @@ impl Part<'_, '_> {
 
     fn tile(&mut self, keys: Range<usize>) -> Result<(), ModFault> {
         let Some(Kept { lanes, masked }) = self.kept(&keys)? else { return Ok(()) };
-        self.in_place.scores(self.query, &self.key, keys.start, lanes.clone(), self.scores, &self.value);
+        let scores = if self.score.is_some() { &mut *self.plain_scores } else { &mut *self.scores };
+        self.in_place.scores(self.query, &self.key, keys.start, lanes.clone(), scores, &self.value);
         self.modify_scores(&keys, &lanes, masked)?;
 
         // The softmax works on whole vectors.
@@ -160,7 +165,7 @@ impl Part<'_, '_> {
             }
         }
         let state = SoftmaxRows { max: self.max, sums: self.sums, rescale: self.rescale };
-        softmax.softmax(self.scores, lanes.clone(), self.factor, state);
+        softmax.softmax(self.scores, lanes.clone(), None, self.factor, state);
         self.in_place.values(
             self.scores,
             &self.value,
@@ -231,13 +236,18 @@ impl Part<'_, '_> {
     ) -> Result<(), ModFault> {
         let heads = self.heads();
         let Some(score) = &mut self.score else { return Ok(()) };
-        let scale = self.job.problem.effective_scale();
+        let factor = self.job.scales().1;
         for (head, rows) in heads {
             let keep = &self.keep[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
-            let scores = &mut self.scores[rows.start * TILE_KEYS + lanes.start..rows.end * TILE_KEYS];
+            let of_head = rows.start * TILE_KEYS..rows.end * TILE_KEYS;
+            let scores = ScoreRows {
+                inputs: &mut self.plain_scores[of_head.clone()],
+                outputs: &mut self.scores[of_head],
+                stride: TILE_KEYS,
+            };
             score.tile(self.batch, head, keys.start, keys.len());
             let kept = |row: usize, lane: usize| !masked || keep[row * TILE_KEYS + lanes.start + lane] != 0;
-            score.score_rows(0..rows.len(), lanes.clone(), scale, scores, TILE_KEYS, kept)?;
+            score.score_rows(0..rows.len(), lanes.clone(), factor, scores, kept)?;
         }
         Ok(())
     }

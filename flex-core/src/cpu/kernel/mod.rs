@@ -230,11 +230,9 @@ impl Kernels {
             rescale: state.rescale.as_mut_ptr(),
             kept: kept.map_or(std::ptr::null(), <[Range<u32>]>::as_ptr),
         };
+        let softmax = if kept.is_some() { self.masked_softmax } else { self.softmax };
         // SAFETY: the lengths are checked above.
-        match kept {
-            None => unsafe { (self.softmax)(&task) },
-            Some(_) => unsafe { (self.masked_softmax)(&task) },
-        }
+        unsafe { softmax(&task) }
     }
 
     /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
