@@ -99,7 +99,7 @@ fn parts(value: ValueRange) -> (i32, i32, u32) {
         }
         ValueRange::Int(IntRange { lo, hi, attained, dense }) => {
             let corners = if lo == hi { ONE_VALUE } else { 0 };
-            let witnesses = u32::from(attained) * ATTAINED | u32::from(dense) * DENSE;
+            let witnesses = (u32::from(attained) * ATTAINED) | (u32::from(dense) * DENSE);
             (lo as i32, hi as i32, witnesses | corners)
         }
         ValueRange::Float(_) => (0, 0, 0),

@@ -168,7 +168,7 @@ pub(super) fn from_bool(to: &mut Lanes, a: &Lanes) {
         // What is true is the upper bound.
         let corners = (bits >> TRUE & CORNERS) << HIGH | (bits >> FALSE & CORNERS) << LOW;
         let (lo, hi) = ((may_not ^ 1) as i32, may as i32);
-        (lo, hi, known * (ATTAINED | DENSE) | corners | single(lo, hi))
+        (lo, hi, (known * (ATTAINED | DENSE)) | corners | single(lo, hi))
     });
 }
 
@@ -199,7 +199,7 @@ fn normal(
     let (always_true, always_false) = (may_be_false ^ 1, may_be_true ^ 1);
     let true_somewhere = true_somewhere & may_be_true | always_true;
     let false_somewhere = false_somewhere & may_be_false | always_false;
-    let everywhere = always_true * (CORNERS << TRUE) | always_false * (CORNERS << FALSE);
+    let everywhere = (always_true * (CORNERS << TRUE)) | (always_false * (CORNERS << FALSE));
     may_be_true | may_be_false << 1 | true_somewhere << 2 | false_somewhere << 3 | corners | everywhere
 }
 
