@@ -118,7 +118,7 @@ impl<'p> Sweep<'p> {
         let columns = self.region.columns(self.plan, &mut self.lanes, strip);
         let (first, end) = strip.tiles.q;
         self.start_outline(columns);
-        let mut rows = Rows { runs: Vec::new(), start: 0 };
+        let mut rows = Rows { runs: Vec::with_capacity(4 * (end - first) as usize), start: 0 };
         let mut lens = Vec::with_capacity((end - first) as usize);
         for top in (first..end).step_by(ROWS) {
             let bottom = end.min(top + ROWS as u32);
@@ -200,12 +200,20 @@ impl<'p> Sweep<'p> {
         }
         self.set_rows(0, &rows[..height]);
         self.groups.clear();
-        for row in 0..height {
-            let open = self.outline.iter().filter_map(Part::open_group);
-            self.groups.extend(open.map(|group| Group { row, level: 0, group }));
+        for part in &self.outline {
+            if let Some(group) = part.open_group() {
+                self.groups.push(Group { row: 0, level: 0, group });
+            }
+        }
+        let open = self.groups.len();
+        self.groups.reserve(open * (height - 1));
+        for row in 1..height {
+            for i in 0..open {
+                self.groups.push(Group { row, ..self.groups[i] });
+            }
         }
         self.judge_groups(columns);
-        self.groups.len() / height
+        open
     }
 
     fn judge_groups(&mut self, columns: &Columns) {
