@@ -28,7 +28,7 @@ impl<'a> Head<'a> {
     }
 
     /// A row widened to f32, in `buffer` unless it can be borrowed.
-    fn row<'b>(&self, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
+    pub(super) fn row<'b>(&self, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -90,16 +90,16 @@ fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f
 
 /// Two floats that are bf16, the first one in the lower half.
 #[inline]
-fn pair(low: f32, high: f32) -> f32 {
+pub(super) fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(low.to_bits() >> 16 | high.to_bits() & 0xffff_0000)
 }
 
-type RowBuffer = [f32; MAX_HEAD_DIM];
+pub(super) type RowBuffer = [f32; MAX_HEAD_DIM];
 
 /// Rows on their way from a tensor to a packed layout.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    wide: [RowBuffer; 8],
+    pub(super) wide: [RowBuffer; 8],
     packed: [RowBuffer; 8],
 }
 

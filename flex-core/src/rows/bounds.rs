@@ -78,11 +78,12 @@ fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Limits) -> Opti
             conjunction(expr, code, b, found)
         }
         Node::Binary(op, a, b) if op.is_comparison() => {
-            if op != BinaryOp::Ne && expr.ty(a) == Type::I32 {
-                if let (Some(left), Some(right)) = (affine(expr, code, a), affine(expr, code, b)) {
-                    found.comparisons.push(Comparison { op, left, right });
-                    return Some(());
-                }
+            if op != BinaryOp::Ne
+                && expr.ty(a) == Type::I32
+                && let (Some(left), Some(right)) = (affine(expr, code, a), affine(expr, code, b))
+            {
+                found.comparisons.push(Comparison { op, left, right });
+                return Some(());
             }
             let test = |column, row, swapped| ColumnTest { column, row, op, ty: expr.ty(a), swapped };
             found.tests.push(match (code.values[a.index()], code.values[b.index()]) {

@@ -5,6 +5,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod generic;
+mod in_place;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use in_place::{HeadRows, InPlace};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
@@ -239,11 +241,9 @@ impl Kernels {
             rescale: state.rescale.as_mut_ptr(),
             kept: kept.map_or(std::ptr::null(), <[Range<u32>]>::as_ptr),
         };
+        let softmax = if kept.is_some() { self.masked_softmax } else { self.softmax };
         // SAFETY: the lengths are checked above.
-        match kept {
-            None => unsafe { (self.softmax)(&task) },
-            Some(_) => unsafe { (self.masked_softmax)(&task) },
-        }
+        unsafe { softmax(&task) }
     }
 
     /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
