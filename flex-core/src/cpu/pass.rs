@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::item::{Item, Job};
-use super::kernel::{SUM_LANES, SoftmaxRows, TILE_KEYS};
+use super::kernel::{MAX_STRIPS, SUM_LANES, SoftmaxRows, TILE_KEYS};
 use super::pack::{self, Head};
 use super::tiles::{Coverage, tile_of};
 use super::workspace::{Buffers, Sizes};
@@ -216,41 +216,40 @@ impl Pass<'_, '_> {
 
     /// All keys of the window are kept, and they are whole vectors.
     fn full(&mut self, visit: &Visit) -> Result<(), ModFault> {
-        let (block_rows, len) = (self.sizes.block_rows, visit.keys.len());
-        self.scores(visit, 0..block_rows, 0..len, |_, _| true)?;
-        self.weights(visit, 0..block_rows, 0..len, None);
-        self.values(visit, 0..block_rows, 0..len);
+        let rows = 0..self.sizes.block_rows;
+        let lanes = [const { 0..0 }; MAX_STRIPS].map(|_| 0..visit.keys.len());
+        let lanes = &lanes[..rows.len() / self.job.kernels.strip];
+        self.plain_scores(visit, rows.clone(), lanes);
+        self.score_mod(visit, rows.clone(), lanes[0].clone(), |_, _| true)?;
+        self.weights(visit, rows.clone(), lanes[0].clone(), None);
+        self.values(visit, rows, lanes);
         Ok(())
     }
 
-    /// Each strip of rows is cut to the keys that some of its rows keep. All strips go through the keys before any goes
-    /// through the values, so that only one of both needs room in the nearest cache.
+    /// Each strip of rows is cut to the keys that some of its rows keep.
     fn strips_of_intervals(&mut self, visit: &Visit) -> Result<(), ModFault> {
-        let strip = self.job.kernels.strip;
+        let (strip, block_rows) = (self.job.kernels.strip, self.sizes.block_rows);
         let mut kept = [const { 0..0 }; BLOCK_ROWS];
-        let rows = &self.buffers.kept[visit.row..][..self.sizes.block_rows];
-        for (kept, row) in kept.iter_mut().zip(rows) {
+        for (kept, row) in kept.iter_mut().zip(&self.buffers.kept[visit.row..][..block_rows]) {
             let lane = |key: u32| (key as usize).clamp(visit.keys.start, visit.keys.end) - visit.keys.start;
             *kept = lane(row.start) as u32..lane(row.end) as u32;
         }
-        let kept = &kept[..rows.len()];
-        let strips = || (0..kept.len()).step_by(strip).zip(kept.chunks_exact(strip));
-        for (first, kept) in strips() {
-            if let Some(lanes) = hull(kept) {
+        let kept = &kept[..block_rows];
+        let mut lanes = [const { 0..0 }; MAX_STRIPS];
+        for (lanes, kept) in lanes.iter_mut().zip(kept.chunks_exact(strip)) {
+            *lanes = hull(kept).unwrap_or(0..0);
+        }
+        let lanes = &lanes[..block_rows / strip];
+        self.plain_scores(visit, 0..block_rows, lanes);
+        for (i, (lanes, kept)) in lanes.iter().zip(kept.chunks_exact(strip)).enumerate() {
+            if !lanes.is_empty() {
+                let rows = i * strip..(i + 1) * strip;
                 let keep = |row: usize, lane: usize| kept[row].contains(&(lane as u32));
-                self.scores(visit, first..first + strip, lanes, keep)?;
+                self.score_mod(visit, rows.clone(), lanes.clone(), keep)?;
+                self.weights(visit, rows, lanes.clone(), Some(kept));
             }
         }
-        for (first, kept) in strips() {
-            if let Some(lanes) = hull(kept) {
-                self.weights(visit, first..first + strip, lanes, Some(kept));
-            }
-        }
-        for (first, kept) in strips() {
-            if let Some(lanes) = hull(kept) {
-                self.values(visit, first..first + strip, lanes);
-            }
-        }
+        self.values(visit, 0..block_rows, lanes);
         Ok(())
     }
 
@@ -268,8 +267,10 @@ impl Pass<'_, '_> {
             let keep = std::mem::take(&mut self.buffers.keep);
             let rows = first..first + strip;
             let is_kept = |row: usize, lane: usize| keep[row * TILE_KEYS + lane] != 0;
-            let result = self.scores(visit, rows.clone(), lanes.clone(), is_kept);
-            let vectors = self.vectors(&lanes);
+            self.plain_scores(visit, rows.clone(), std::slice::from_ref(&lanes));
+            let result = self.score_mod(visit, rows.clone(), lanes.clone(), is_kept);
+            let width = self.job.kernels.lanes;
+            let vectors = lanes.start / width * width..lanes.end.next_multiple_of(width);
             let scores = self.buffers.scores[first * TILE_KEYS..].chunks_exact_mut(TILE_KEYS);
             for (row, keep) in scores.zip(keep.chunks_exact(TILE_KEYS)) {
                 for (score, &keep) in row[vectors.clone()].iter_mut().zip(&keep[vectors.clone()]) {
@@ -279,7 +280,7 @@ impl Pass<'_, '_> {
             self.buffers.keep = keep;
             result?;
             self.weights(visit, rows.clone(), lanes.clone(), None);
-            self.values(visit, rows, lanes);
+            self.values(visit, rows, &[lanes]);
         }
         Ok(())
     }
@@ -323,34 +324,36 @@ impl Pass<'_, '_> {
         Ok(first.zip(last).map(|(first, last)| first..last + 1))
     }
 
-    /// The scores of some rows of the block over the vectors around some lanes of the window, with the score mod applied.
-    /// `keep` gets the row, counted from the first one, and the lane of an element.
-    fn scores(
+    /// The products of query and key of some rows of the block, over the vectors around the lanes of each strip; to
+    /// where the score mod finds them, if there is one.
+    fn plain_scores(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
+        let (buffers, units) = (&mut self.buffers, self.sizes.units);
+        let query = &buffers.query[(visit.row + rows.start) * units..][..rows.len() * units];
+        let to = if self.score.is_some() { &mut *buffers.plain_scores } else { &mut *buffers.scores };
+        let to = &mut to[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
+        self.job.kernels.scores(query, buffers.key, units, visit.first, lanes, to);
+    }
+
+    /// Applies the score mod, if there is one, to some lanes of some rows of the block. `keep` gets the row, counted from
+    /// the first one, and the lane of an element.
+    fn score_mod(
         &mut self,
         visit: &Visit,
         rows: Range<usize>,
         lanes: Range<usize>,
         keep: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ModFault> {
-        let (kernels, units) = (self.job.kernels, self.sizes.units);
-        let vectors = self.vectors(&lanes);
-        let keys = visit.first + vectors.start..visit.first + vectors.end;
-        let query = &self.buffers.query[(visit.row + rows.start) * units..][..rows.len() * units];
-        let floats = rows.start * TILE_KEYS..rows.end * TILE_KEYS;
-        let scores = &mut self.buffers.scores[floats.clone()];
-        let Some(score) = &mut self.score else {
-            kernels.scores(query, self.buffers.key, units, keys, visit.first, scores);
-            return Ok(());
-        };
-        let plain = &mut self.buffers.plain_scores[floats];
-        kernels.scores(query, self.buffers.key, units, keys, visit.first, plain);
+        let Some(score) = &mut self.score else { return Ok(()) };
         let start = visit.queries.start + rows.start;
         let queries = start..visit.queries.end.min(start + rows.len());
         score.tile(self.item.batch, visit.head, visit.keys.start, visit.keys.len());
         score.prepare_rows(self.item.queries.clone());
+        let floats = rows.start * TILE_KEYS..rows.end * TILE_KEYS;
+        let (inputs, outputs) =
+            (&mut self.buffers.plain_scores[floats.clone()], &mut self.buffers.scores[floats]);
         let keep = |row, lane| keep(row, lanes.start + lane);
-        let rows = ScoreRows { inputs: plain, outputs: scores, stride: TILE_KEYS };
-        score.score_rows(queries, lanes.clone(), self.job.scales().1, rows, keep)
+        let score_rows = ScoreRows { inputs, outputs, stride: TILE_KEYS };
+        score.score_rows(queries, lanes.clone(), self.job.scales().1, score_rows, keep)
     }
 
     /// The softmax of some rows of the block: scores become weights.
@@ -372,20 +375,14 @@ impl Pass<'_, '_> {
         self.job.kernels.softmax(scores, lanes, kept, self.factor, state);
     }
 
-    /// Adds the products of some rows' weights and the values.
-    fn values(&mut self, visit: &Visit, rows: Range<usize>, lanes: Range<usize>) {
+    /// Adds the products of some rows' weights and the values, strip by strip over its lanes.
+    fn values(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
         let (buffers, columns) = (&mut self.buffers, self.sizes.columns);
         let of_item = visit.row + rows.start..visit.row + rows.end;
         let weights = &buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
         let value = (&*buffers.value, buffers.value_units, visit.first);
         let out = &mut buffers.out[of_item.start * columns..of_item.end * columns];
         self.job.kernels.values(weights, value, lanes, &buffers.rescale[rows], out, columns);
-    }
-
-    /// The whole vectors around some lanes.
-    fn vectors(&self, lanes: &Range<usize>) -> Range<usize> {
-        let width = self.job.kernels.lanes;
-        lanes.start / width * width..lanes.end.next_multiple_of(width)
     }
 }
 

@@ -43,13 +43,13 @@ pub(super) trait Products<const MR: usize, const NV: usize> {
     ///
     /// # Safety
     /// The CPU has the features; the pointers are good for what `Product` describes.
-    unsafe fn scores(task: &Product);
+    unsafe fn scores(task: &Product<'_>);
 
     /// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
     ///
     /// # Safety
     /// As [`scores`](Self::scores).
-    unsafe fn values(task: &Product);
+    unsafe fn values(task: &Product<'_>);
 }
 
 /// The scores of one strip and `NV` vectors of keys from `column` on.
@@ -58,7 +58,7 @@ pub(super) trait Products<const MR: usize, const NV: usize> {
 /// As [`Products::scores`].
 #[inline(always)]
 unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
-    task: &Product,
+    task: &Product<'_>,
     strip: usize,
     column: usize,
     panel: usize,
@@ -68,7 +68,7 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
         let mut acc = [[S::splat(0.0); NV]; MR];
         let left = task.left.add(strip * task.left_strip);
         let right = task.right.add(column / panel * task.right_panel + column % panel);
-        accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, panel, task.steps.len());
+        accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, panel, task.extent);
         let out = task.out.wrapping_add(strip * task.out_strip + column);
         for (r, row) in acc.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
@@ -80,31 +80,34 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
 
 impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
-    unsafe fn scores(task: &Product) {
+    unsafe fn scores(task: &Product<'_>) {
         let nr = NV * S::LANES;
+        let all = task.ranges.iter().filter(|columns| !columns.is_empty()).cloned();
+        let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         // A panel of keys stays in the nearest cache while all strips of queries pass.
-        let mut column = task.columns.start;
-        while column < task.columns.end {
-            let whole = column.is_multiple_of(nr) && column + nr <= task.columns.end;
-            for strip in 0..task.strips {
+        for panel in (all.start / nr * nr..all.end).step_by(nr) {
+            for (strip, columns) in task.ranges.iter().enumerate() {
+                let columns = columns.start.max(panel)..columns.end.min(panel + nr);
                 // SAFETY: as promised by the caller.
                 unsafe {
-                    match whole {
-                        true => strip_scores::<S, MR, NV>(task, strip, column, nr),
-                        false => strip_scores::<S, MR, 1>(task, strip, column, nr),
+                    if columns.len() == nr {
+                        strip_scores::<S, MR, NV>(task, strip, panel, nr);
+                    } else {
+                        for column in columns.step_by(S::LANES) {
+                            strip_scores::<S, MR, 1>(task, strip, column, nr);
+                        }
                     }
                 }
             }
-            column += if whole { nr } else { S::LANES };
         }
     }
 
     #[inline(always)]
-    unsafe fn values(task: &Product) {
+    unsafe fn values(task: &Product<'_>) {
         let nr = NV * S::LANES;
-        let units = task.steps.start / S::DEPTH..task.steps.end.div_ceil(S::DEPTH);
-        for panel in 0..task.columns.end / nr {
-            for strip in 0..task.strips {
+        for panel in 0..task.extent / nr {
+            for (strip, keys) in task.ranges.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+                let units = keys.start / S::DEPTH..keys.end.div_ceil(S::DEPTH);
                 // SAFETY: as promised by the caller.
                 unsafe {
                     let out = task.out.add(strip * task.out_strip + panel * nr);

@@ -20,11 +20,14 @@ use simd::Simd;
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
 
+/// The most strips of a product of query and key.
+pub(super) const MAX_STRIPS: usize = 8;
+
 /// The partial sums of a softmax row, summed at the end.
 pub(super) const SUM_LANES: usize = 16;
 
 /// What a product function works on: pointers, and distances in floats.
-struct Product {
+struct Product<'a> {
     left: *const f32,
     left_strip: usize,
     right: *const f32,
@@ -33,12 +36,11 @@ struct Product {
     out_strip: usize,
     out_row: usize,
     factor: *const f32,
-    strips: usize,
-    /// The columns of the right side and of `out`: whole vectors of a product of query and key, whole panels of a product
-    /// of weights and value.
-    columns: Range<usize>,
-    /// The steps along the dimension that is summed over: of queries and keys in units, of weights in keys.
-    steps: Range<usize>,
+    /// Of each strip: of a product of query and key the columns of `right` and `out`, of weights and value the keys that
+    /// are summed over.
+    ranges: &'a [Range<usize>],
+    /// The rest: the units that are summed over, or the columns of `right` and `out`.
+    extent: usize,
 }
 
 /// What the softmax function works on.
@@ -87,8 +89,8 @@ pub(super) struct Kernels {
     pub(super) lanes: usize,
     /// How operands are packed.
     pub(super) packing: Packing,
-    scores: unsafe fn(&Product),
-    values: unsafe fn(&Product),
+    scores: unsafe fn(&Product<'_>),
+    values: unsafe fn(&Product<'_>),
     softmax: unsafe fn(&Softmax),
     masked_softmax: unsafe fn(&Softmax),
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
@@ -124,8 +126,8 @@ impl Kernels {
         }
     }
 
-    /// `scores[r, key − first] = Σ query[r, d] · key[key, d]` for whole strips of rows and the given packed keys, whose
-    /// bounds are multiples of [`lanes`](Self::lanes), as is `first`.
+    /// `scores[r, lane] = Σ query[r, d] · key[first + lane, d]` for strips of rows, each with the vectors around its own
+    /// lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
     ///
     /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
     /// [`TILE_KEYS`].
@@ -134,16 +136,24 @@ impl Kernels {
         query: &[f32],
         key: &[f32],
         units: usize,
-        keys: Range<usize>,
         first: usize,
+        lanes: &[Range<usize>],
         scores: &mut [f32],
     ) {
-        let strips = scores.len() / (self.strip * TILE_KEYS);
+        let strips = lanes.len();
+        let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
         assert!(query.len() >= strips * units * self.strip, "query strips are complete");
-        assert!(key.len() >= keys.end.next_multiple_of(self.panel) * units, "key panels are complete");
-        assert!(first <= keys.start && keys.end <= first + TILE_KEYS, "keys lie in the window");
-        let whole = [first, keys.start, keys.end].iter().all(|key| key.is_multiple_of(self.lanes));
-        assert!(whole, "keys come in whole vectors");
+        assert!(scores.len() >= strips * self.strip * TILE_KEYS, "rows of scores are complete");
+        assert!(last <= TILE_KEYS, "the lanes are those of the window");
+        assert!(key.len() >= (first + last).next_multiple_of(self.panel) * units, "key panels are complete");
+        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+        let mut columns = [const { 0..0 }; MAX_STRIPS];
+        for (columns, lanes) in columns[..strips].iter_mut().zip(lanes) {
+            if !lanes.is_empty() {
+                let start = first + lanes.start / self.lanes * self.lanes;
+                *columns = start..first + lanes.end.next_multiple_of(self.lanes);
+            }
+        }
         let task = Product {
             left: query.as_ptr(),
             left_strip: units * self.strip,
@@ -154,16 +164,16 @@ impl Kernels {
             out_strip: self.strip * TILE_KEYS,
             out_row: TILE_KEYS,
             factor: std::ptr::null(),
-            strips,
-            columns: keys,
-            steps: 0..units,
+            ranges: &columns[..strips],
+            extent: units,
         };
         // SAFETY: the lengths are checked above, and `Kernels::new` gives only what the CPU can execute.
         unsafe { (self.scores)(&task) }
     }
 
-    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, key] · value[first + key, c]` over the given keys of a window
-    /// that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
+    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first + lane, c]` for strips of rows, each over its
+    /// own lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes). A strip without
+    /// lanes stays as it is.
     ///
     /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][value_units][panel]`, `out` rows of
     /// `out_row` columns, a multiple of the panel.
@@ -171,17 +181,19 @@ impl Kernels {
         &self,
         weights: &[f32],
         (value, value_units, first): (&[f32], usize, usize),
-        keys: Range<usize>,
+        lanes: &[Range<usize>],
         rescale: &[f32],
         out: &mut [f32],
         out_row: usize,
     ) {
-        let strips = weights.len() / (self.strip * TILE_KEYS);
+        let strips = lanes.len();
         let panels = out_row / self.panel;
-        assert!(keys.start <= keys.end && keys.end <= TILE_KEYS, "the keys are those of the window");
+        let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
+        assert!(weights.len() >= strips * self.strip * TILE_KEYS, "rows of weights are complete");
+        assert!(last <= TILE_KEYS, "the lanes are those of the window");
         let before = self.packing.units(first);
         assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
-        assert!(before + self.packing.units(keys.end) <= value_units, "the keys are packed");
+        assert!(before + self.packing.units(last) <= value_units, "the keys are packed");
         assert!(value.len() >= panels * value_units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
@@ -194,9 +206,8 @@ impl Kernels {
             out_strip: self.strip * out_row,
             out_row,
             factor: rescale.as_ptr(),
-            strips,
-            columns: 0..out_row,
-            steps: keys,
+            ranges: lanes,
+            extent: out_row,
         };
         // SAFETY: as above; the last row and panel end before the slices do.
         unsafe { (self.values)(&task) }
@@ -272,12 +283,12 @@ macro_rules! kernels {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
             $(#[target_feature(enable = $features)])?
-            unsafe fn scores(task: &Product) {
+            unsafe fn scores(task: &Product<'_>) {
                 // SAFETY: the caller's.
                 unsafe { <$products as generic::Products<$mr, $nv>>::scores(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn values(task: &Product) {
+            unsafe fn values(task: &Product<'_>) {
                 // SAFETY: the caller's.
                 unsafe { <$products as generic::Products<$mr, $nv>>::values(task) }
             }
