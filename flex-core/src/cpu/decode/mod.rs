@@ -6,8 +6,6 @@
 
 mod part;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 pub(super) use part::run;
 pub(super) use plan::{items, kernels, part_keys};

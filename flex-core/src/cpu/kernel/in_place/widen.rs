@@ -121,7 +121,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn prefetch(address: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     }
 
@@ -181,7 +181,7 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn prefetch(address: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     }
 

@@ -1,1 +1,0 @@
-//! Decoding against the float64 reference.
