@@ -255,7 +255,7 @@ class ForwardPortable {
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int row = 16 * m + 8 * i + lane / 4;
-                const float sum = row_sum(softmax.sum[m][i]), largest = row_max(ptx::load_shared(largest_so_far(m, i)));
+                const float sum = row_sum(softmax.sum[m][i]), largest = ptx::load_shared(largest_so_far(m, i));
                 const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 const unsigned target = staged + row * kQueryRowBytes + 2 * (lane % 4) * int(sizeof(Element));
 #pragma unroll

@@ -54,7 +54,7 @@ struct Softmax {
             }
     }
 
-    // The largest score of every row of the tile, among those this lane holds.
+    // The largest score of every row of the tile.
     template <int kTileKv, class Offsets>
     static __device__ __forceinline__ void find_largest(Rows<kFragments>& largest, const Accumulator<kFragments, kTileKv>& s, const Offsets& offsets) {
 #pragma unroll
@@ -65,7 +65,7 @@ struct Softmax {
 #pragma unroll
                 for (int n = 1; n < kTileKv / 8; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
                 if constexpr (Offsets::kAny) x += offsets(m, i);
-                largest[m][i] = x;
+                largest[m][i] = row_max(x);
             }
     }
 
@@ -77,14 +77,13 @@ struct Softmax {
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) behind |= largest[m][i] * factor > fmaf(reference[m][i], factor, kSlack);
-        // Only now need the lanes of a row agree on the largest.
         if (!__any_sync(~0u, behind)) return;
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const float before = __fmul_rn(reference[m][i], factor);
-                reference[m][i] = fmaxf(reference[m][i], row_max(largest[m][i]));
+                reference[m][i] = fmaxf(reference[m][i], largest[m][i]);
                 // From the products as rounded, so that old and new weights are to one scale; 2^0 where nothing has moved.
                 const float shrink = ptx::exp2(offset(m, i, factor, NoOffsets()) + before);
                 sum[m][i] *= shrink;
