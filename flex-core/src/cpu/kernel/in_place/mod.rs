@@ -287,10 +287,7 @@ impl InPlace {
     ///
     /// Rows of `weights` have [`TILE_KEYS`] floats of memory, as [`softmax`](Self::softmax) leaves them; those of `out`
     /// have [`out_len`](Self::out_len), to be [`restore`](Self::restore)d.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "two operands, two results, and what the kernel needs of each"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the operands of a product, each a buffer of the caller")]
     pub(in crate::cpu) fn values(
         &self,
         weights: &[f32],
