@@ -1,12 +1,15 @@
 //! Every kernel of the plan's table through NVRTC for every architecture: no spills, no warnings. Needs no GPU.
 
 mod common;
+#[path = "common/machine_code.rs"]
+mod machine_code;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
 use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
-use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul};
+use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul, Precision, Template};
 use flex_core::attention::DType;
 
 /// NVRTC; `None` if the user says that there is none. A missing one is a failure, not a pass.
@@ -58,6 +61,22 @@ fn fits(spec: &KernelSpec, arch: Arch) -> bool {
     KernelSource::new(spec).expect("a valid specification").smem_bytes <= arch.smem_limit()
 }
 
+/// What is wrong with the instructions of a kernel that is to use the tensor cores of Hopper.
+fn wrong_instructions(spec: &KernelSpec, entry: &str, cubin: &[u8]) -> Option<String> {
+    if spec.schedule.template != Template::ForwardSm90 {
+        return None;
+    }
+    let operations = machine_code::operations(cubin, entry);
+    let count = |wanted: u16| operations.iter().filter(|&&operation| operation == wanted).count();
+    let (scores, outputs) = (count(machine_code::HGMMA_SHARED), count(machine_code::HGMMA_REGISTERS));
+    let local: usize = machine_code::LOCAL.into_iter().map(count).sum();
+    let steps = |length: u32| length as usize / 16;
+    let complete = scores >= steps(spec.head_dim) && outputs >= steps(spec.schedule.tile_kv) && local == 0;
+    (!complete).then(|| {
+        format!("{scores} products for scores, {outputs} for outputs, {local} accesses of local memory")
+    })
+}
+
 /// Compiles on two threads; the complaints.
 fn check(nvrtc: &Nvrtc, specs: &[KernelSpec]) -> Vec<String> {
     let next = AtomicUsize::new(0);
@@ -68,7 +87,12 @@ fn check(nvrtc: &Nvrtc, specs: &[KernelSpec]) -> Vec<String> {
                 while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let source = KernelSource::new(spec).expect("a valid specification");
                     let complaint = match source.compile_with(nvrtc) {
-                        Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => continue,
+                        Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => {
+                            match wrong_instructions(spec, source.entry, &c.cubin) {
+                                Some(complaint) => complaint,
+                                None => continue,
+                            }
+                        }
                         Ok(c) => format!("{} bytes spilled, {:?}", c.log.spill_bytes, c.log.warnings),
                         Err(error) => error.to_string(),
                     };
@@ -140,6 +164,13 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
     for (name, _) in common::SCORES {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
         specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
+    }
+    for line in HOPPER {
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, line.head_dim, line.value_dim);
+        let base = KernelSpec { precision: Precision::Accurate, ..base };
+        let long =
+            "v0 = score\nv1 = kv\nv2 = cast f32 v1\nv3 = ln v0\nv4 = rem v3, v2\nv5 = pow v4, v0\nreturn v5";
+        specs.push(KernelSpec { score: Some(Arc::new(long.parse().unwrap())), ..base });
     }
     let complaints = check(&nvrtc, &specs);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
