@@ -1,12 +1,15 @@
 //! Every kernel of the plan's table through NVRTC for every architecture: no spills, no warnings. Needs no GPU.
 
 mod common;
+#[path = "common/machine_code.rs"]
+mod machine_code;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
 use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
-use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul};
+use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul, Precision, Template};
 use flex_core::attention::DType;
 
 /// NVRTC; `None` if the user says that there is none. A missing one is a failure, not a pass.
@@ -62,6 +65,22 @@ fn fits(spec: &KernelSpec, arch: Arch) -> bool {
     source(spec).smem_bytes <= arch.smem_limit()
 }
 
+/// What is wrong with the instructions of a kernel that is to use the tensor cores of Hopper.
+fn wrong_instructions(spec: &KernelSpec, entry: &str, cubin: &[u8]) -> Option<String> {
+    if spec.schedule.template != Template::ForwardSm90 {
+        return None;
+    }
+    let operations = machine_code::operations(cubin, entry);
+    let count = |wanted: u16| operations.iter().filter(|&&operation| operation == wanted).count();
+    let (scores, outputs) = (count(machine_code::HGMMA_SHARED), count(machine_code::HGMMA_REGISTERS));
+    let local: usize = machine_code::LOCAL.into_iter().map(count).sum();
+    let steps = |length: u32| length as usize / 16;
+    let complete = scores >= steps(spec.head_dim) && outputs >= steps(spec.schedule.tile_kv) && local == 0;
+    (!complete).then(|| {
+        format!("{scores} products for scores, {outputs} for outputs, {local} accesses of local memory")
+    })
+}
+
 /// Compiles on two threads; the complaints.
 fn check<S: Sync>(nvrtc: &Nvrtc, specs: &[S], source: impl Fn(&S) -> KernelSource + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
@@ -72,7 +91,12 @@ fn check<S: Sync>(nvrtc: &Nvrtc, specs: &[S], source: impl Fn(&S) -> KernelSourc
                 while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let source = source(spec);
                     let complaint = match source.compile_with(nvrtc) {
-                        Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => continue,
+                        Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => {
+                            match wrong_instructions(spec, source.entry, &c.cubin) {
+                                Some(complaint) => complaint,
+                                None => continue,
+                            }
+                        }
                         Ok(c) => format!("{} bytes spilled, {:?}", c.log.spill_bytes, c.log.warnings),
                         Err(error) => error.to_string(),
                     };
@@ -145,7 +169,7 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
         specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
     }
-    let complaints = check(&nvrtc, &specs, source);
+use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul, Precision, Template};
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 

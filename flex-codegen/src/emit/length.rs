@@ -15,13 +15,15 @@ pub(super) fn is_long<'a>(mods: impl Iterator<Item = &'a ModCode<'a>>) -> bool {
     mods.map(instructions).sum::<u32>() >= LONG
 }
 
-/// About how many instructions an element takes; the two rows of a thread share those of a column.
+/// About how many instructions an element takes; the two rows of a thread share those of a column. Code that may write the
+/// record of a fault is long in any case.
 fn instructions(code: &ModCode<'_>) -> u32 {
     let of_level = |level: Level| -> u32 {
         let ids = code.expr.ids().filter(|&id| code.level(id) == level);
         ids.map(|id| instructions_of(code, id)).sum()
     };
-    of_level(Level::Element) + of_level(Level::Column) / 2
+    let record = if code.may_fault(code.expr.root()) { LONG } else { 0 };
+    of_level(Level::Element) + of_level(Level::Column) / 2 + record
 }
 
 /// What a node takes, its operands apart: cubins divided by elements, compiled for sm_90a.
