@@ -82,7 +82,12 @@ fn wrong_instructions(spec: &KernelSpec, entry: &str, cubin: &[u8]) -> Option<St
 }
 
 /// Compiles on two threads; the complaints.
-fn check<S: Sync>(nvrtc: &Nvrtc, specs: &[S], source: impl Fn(&S) -> KernelSource + Sync) -> Vec<String> {
+fn check<S: Sync>(
+    nvrtc: &Nvrtc,
+    specs: &[S],
+    source: impl Fn(&S) -> KernelSource + Sync,
+    wrong_instructions: impl Fn(&S, &str, &[u8]) -> Option<String> + Sync,
+) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let complaints = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -117,7 +122,7 @@ fn every_line_of_the_table_compiles_everywhere_without_spills() {
             specs.extend(specs_of(line, arch).into_iter().filter(|spec| fits(spec, arch)));
         }
     }
-    let complaints = check(&nvrtc, &specs, source);
+    let complaints = check(&nvrtc, &specs, source, wrong_instructions);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -138,7 +143,7 @@ fn every_kind_of_mod_compiles_without_spills() {
             specs.push(with_mods(&base, mask, score, guards));
         }
     }
-    let complaints = check(&nvrtc, &specs, source);
+    let complaints = check(&nvrtc, &specs, source, wrong_instructions);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -169,7 +174,14 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
         specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
     }
-use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul, Precision, Template};
+    for line in HOPPER {
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, line.head_dim, line.value_dim);
+        let base = KernelSpec { precision: Precision::Accurate, ..base };
+        let long =
+            "v0 = score\nv1 = kv\nv2 = cast f32 v1\nv3 = ln v0\nv4 = rem v3, v2\nv5 = pow v4, v0\nreturn v5";
+        specs.push(KernelSpec { score: Some(Arc::new(long.parse().unwrap())), ..base });
+    }
+    let complaints = check(&nvrtc, &specs, source, wrong_instructions);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -195,6 +207,7 @@ fn the_kernel_that_judges_tiles_compiles_everywhere_without_spills() {
             }
         }
     }
-    let complaints = check(&nvrtc, &specs, |spec| spec.source().expect("a valid specification"));
+    let complaints =
+        check(&nvrtc, &specs, |spec| spec.source().expect("a valid specification"), |_, _, _| None);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
