@@ -19,12 +19,13 @@ CASES = ["causal", "sliding_window", "prefix_lm", "global_sliding"]
 
 def torch_masks(length):
     """The library's masks as torch writes them."""
-    window, prefix, first = max(length // 8, 1), max(length // 4, 1), max(length // 64, 1)
+    window, prefix = max(length // 8, 1), max(length // 4, 1)
+    near, first = max(length // 16, 1), max(length // 32, 1)
     return {
         "causal": lambda b, h, q, kv: q >= kv,
         "sliding_window": lambda b, h, q, kv: (q >= kv) & (q - kv <= window),
         "prefix_lm": lambda b, h, q, kv: (kv < prefix) | (q >= kv),
-        "global_sliding": lambda b, h, q, kv: ((q - kv).abs() <= first) | (q < first) | (kv < first),
+        "global_sliding": lambda b, h, q, kv: ((q - kv).abs() <= near) | (q < first) | (kv < first),
     }
 
 

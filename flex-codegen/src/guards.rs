@@ -1,12 +1,18 @@
 //! What can be proved of mods for a problem of a given size.
 
+use crate::emit::factors_are_positive;
 use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
+use flex_core::capture::{Capture, CaptureValue};
 use flex_core::mask::Extent;
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
 /// Up to this length f32 holds the terms of a score that is a line in the key well enough for 16-bit attention.
 const LONGEST: usize = 1 << 17;
+
+/// Up to this length of a captured axis an index that is in bounds cannot have wrapped, if it is a sum of positions and
+/// of one other number.
+const LONGEST_AXIS: usize = 1 << 30;
 
 /// What has been proved of the mods' loads and divisions for the problem at hand.
 ///
@@ -19,7 +25,8 @@ pub enum Guards {
     #[default]
     Guarded,
     /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
-    /// 2¹⁷, so that positions may be computed with in f32; and the scale is positive.
+    /// 2¹⁷, so that positions may be computed with in f32, and captured axes at most 2³⁰, so that sums with positions in
+    /// bounds have not wrapped; and the scale is positive, as is what scores have as a common factor.
     Proved,
 }
 
@@ -38,14 +45,22 @@ impl Guards {
         positive_scale: bool,
     ) -> Self {
         let numbers_fit = extent.q_len.max(extent.kv_len) <= LONGEST && positive_scale;
-        let proved =
-            numbers_fit && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
+        let proved = numbers_fit
+            && score.is_none_or(factors_are_positive)
+            && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
         if proved { Self::Proved } else { Self::Guarded }
     }
 }
 
 /// Whether no node of the mod can fault anywhere, wherever Rust would evaluate it or not.
 fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
+    let is_short = |capture: &Capture| match &capture.value {
+        CaptureValue::Scalar(_) => true,
+        CaptureValue::Array(array) => array.shape().iter().all(|&len| len <= LONGEST_AXIS),
+    };
+    if !bound.captures().iter().all(is_short) {
+        return false;
+    }
     let everywhere = IndexBox::of(extent);
     let program = IntervalProgram::new(bound);
     let mut analysis = IntervalAnalysis::new(&program);
@@ -55,8 +70,9 @@ fn never_faults(bound: &BoundExpr, extent: &Extent) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use flex_core::capture::{Capture, CaptureValue, IntoArray};
-    use flex_core::mods::MaskMod;
+    use flex_core::capture::IntoArray;
+    use flex_core::ir::Scalar;
+    use flex_core::mods::{MaskMod, ScoreMod};
 
     use super::*;
 
@@ -73,6 +89,23 @@ mod tests {
         let captures =
             vec![Capture { name: "doc".into(), value: CaptureValue::Array(vec![0i32; len].into_array()) }];
         MaskMod::new("document", text.parse().unwrap(), captures).unwrap()
+    }
+
+    #[test]
+    fn a_common_factor_must_be_positive() {
+        let text = "capture @0 = cap: f32\nv0 = score\nv1 = @0\nv2 = div v0, v1\nv3 = tanh v2\nv4 = mul v1, v3\nreturn v4";
+        let extent = Extent { batch: 1, heads: 1, q_len: 100, kv_len: 60 };
+        for (cap, expected) in [
+            (20.0, Guards::Proved),
+            (-20.0, Guards::Guarded),
+            (0.0, Guards::Guarded),
+            (f32::NAN, Guards::Guarded),
+        ] {
+            let value = CaptureValue::Scalar(Scalar::F32(cap));
+            let captures = vec![Capture { name: "cap".into(), value }];
+            let softcap = ScoreMod::new("softcap", text.parse().unwrap(), captures).unwrap();
+            assert_eq!(Guards::prove(None, Some(softcap.bound()), &extent, true), expected, "{cap}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
 use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
-use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, Matmul};
+use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul};
 use flex_core::attention::DType;
 
 /// NVRTC; `None` if the user says that there is none. A missing one is a failure, not a pass.
@@ -54,19 +54,23 @@ fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
     specs
 }
 
+fn source(spec: &KernelSpec) -> KernelSource {
+    KernelSource::new(spec).expect("a valid specification")
+}
+
 fn fits(spec: &KernelSpec, arch: Arch) -> bool {
-    KernelSource::new(spec).expect("a valid specification").smem_bytes <= arch.smem_limit()
+    source(spec).smem_bytes <= arch.smem_limit()
 }
 
 /// Compiles on two threads; the complaints.
-fn check(nvrtc: &Nvrtc, specs: &[KernelSpec]) -> Vec<String> {
+fn check<S: Sync>(nvrtc: &Nvrtc, specs: &[S], source: impl Fn(&S) -> KernelSource + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let complaints = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let source = KernelSource::new(spec).expect("a valid specification");
+                    let source = source(spec);
                     let complaint = match source.compile_with(nvrtc) {
                         Ok(c) if c.log.spill_bytes == 0 && c.log.warnings.is_empty() => continue,
                         Ok(c) => format!("{} bytes spilled, {:?}", c.log.spill_bytes, c.log.warnings),
@@ -89,7 +93,7 @@ fn every_line_of_the_table_compiles_everywhere_without_spills() {
             specs.extend(specs_of(line, arch).into_iter().filter(|spec| fits(spec, arch)));
         }
     }
-    let complaints = check(&nvrtc, &specs);
+    let complaints = check(&nvrtc, &specs, source);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -110,7 +114,7 @@ fn every_kind_of_mod_compiles_without_spills() {
             specs.push(with_mods(&base, mask, score, guards));
         }
     }
-    let complaints = check(&nvrtc, &specs);
+    let complaints = check(&nvrtc, &specs, source);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -141,7 +145,7 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
         specs.push(with_mods(&base, "causal", Some(name), Guards::Proved));
     }
-    let complaints = check(&nvrtc, &specs);
+    let complaints = check(&nvrtc, &specs, source);
     assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }
 
@@ -152,4 +156,21 @@ fn a_source_that_cannot_compile_gives_the_compilers_words() {
     assert!(error.to_string().contains("undeclared"), "{error}");
     let unknown = Arch { major: 31, minor: 0, specific: false };
     assert!(nvrtc.check_arch(unknown).unwrap_err().to_string().contains("sm_310"));
+}
+
+#[test]
+fn the_kernel_that_judges_tiles_compiles_everywhere_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let mut specs = Vec::new();
+    for arch in Arch::CHECKED {
+        // The others differ in nothing that depends on the architecture.
+        let shown = |name: &str| arch.is_hopper() || ["document_causal", "natten"].contains(&name);
+        for (name, _) in common::MASKS.iter().filter(|(name, _)| shown(name)) {
+            for guards in [Guards::Guarded, Guards::Proved] {
+                specs.push(MaskTilesSpec { arch, guards, mask: common::expr(name) });
+            }
+        }
+    }
+    let complaints = check(&nvrtc, &specs, |spec| spec.source().expect("a valid specification"));
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
 }

@@ -68,7 +68,13 @@ pub(super) fn upload(
     element_bytes: usize,
 ) -> Result<DeviceMask, CudaError> {
     let kv_head_bytes = shape.kv_len * (shape.head_dim + shape.value_dim) * element_bytes;
-    let order = work_order(tiled, shape, heads_in_l2(device.l2_bytes(), kv_head_bytes, shape.group()));
+    let section = section_kv_heads(
+        shape.batch * shape.kv_heads,
+        kv_head_bytes,
+        tiled.q_tiles * shape.group(),
+        device.multiprocessors() as usize,
+    );
+    let order = work_order(tiled, shape, section * shape.group());
 
     let mut bytes: Vec<u8> = Vec::new();
     bytes.extend_from_slice(bytemuck::cast_slice(&tiled.runs));
@@ -98,11 +104,23 @@ pub(super) fn upload(
     })
 }
 
-/// How many query heads to work on at a time, so that their keys and values stay in the L2 cache; whole groups.
-fn heads_in_l2(l2_bytes: usize, kv_head_bytes: usize, group: usize) -> usize {
-    // Queries, outputs and the next heads need some of the cache too.
-    let kv_heads = l2_bytes / 8 * 5 / kv_head_bytes.max(1);
-    kv_heads.max(1) * group
+/// The L2 cache that the keys and values of a section may fill: queries, outputs and the next heads need some, too.
+const SECTION_BYTES: usize = 32 << 20;
+
+/// How many key heads to work on at a time: those whose keys and values fit the L2 cache, but not so few that
+/// multiprocessors wait for each other at the end of a section, and not so many that each reads a head of its own from
+/// memory. Sections are about equally long, so that the last does not have too few items to share out.
+fn section_kv_heads(
+    kv_heads: usize,
+    kv_head_bytes: usize,
+    items_per_kv_head: usize,
+    multiprocessors: usize,
+) -> usize {
+    let cached = SECTION_BYTES / kv_head_bytes.max(1);
+    let balanced = (8 * multiprocessors).div_ceil(items_per_kv_head.max(1)).min(multiprocessors / 8);
+    let at_most = cached.max(balanced).max(1);
+    let sections = kv_heads.div_ceil(at_most).max(1);
+    kv_heads.div_ceil(sections)
 }
 
 /// The work items in the order in which to start them: head sections one after another, in each the longest lists of
@@ -171,9 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_whole_groups_of_heads_that_fit_the_cache() {
-        assert_eq!(heads_in_l2(48 << 20, 10 << 20, 4), 12);
-        assert_eq!(heads_in_l2(48 << 20, 1 << 30, 4), 4, "at least one group");
+    fn sections_fill_the_cache_and_the_multiprocessors_evenly() {
+        let section = |heads, head_bytes, items| section_kv_heads(heads, head_bytes, items, 132);
+        assert_eq!(section(32, 2 << 20, 64), 16, "as many as the cache holds");
+        assert_eq!(section(20, 2 << 20, 64), 10, "two equal sections rather than 16 and 4");
+        assert_eq!(section(16, 8 << 20, 64), 16, "8 items a multiprocessor, though the cache holds 4 heads");
+        assert_eq!(section(256, 8 << 20, 2), 16, "not a head a multiprocessor");
+        assert_eq!(section(1, 1 << 40, 1), 1);
     }
 
     #[test]

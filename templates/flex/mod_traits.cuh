@@ -7,6 +7,17 @@ namespace flex {
 template <class...>
 using Void = void;
 
+template <bool kFirst, class A, class B>
+struct SelectType {
+    using Type = A;
+};
+template <class A, class B>
+struct SelectType<false, A, B> {
+    using Type = B;
+};
+template <bool kFirst, class A, class B>
+using Select = typename SelectType<kFirst, A, B>::Type;
+
 template <class Mods, class = void>
 struct ScoreIsLineInKey {
     static constexpr bool value = false;
@@ -14,6 +25,16 @@ struct ScoreIsLineInKey {
 template <class Mods>
 struct ScoreIsLineInKey<Mods, Void<decltype(Mods::kScoreIsLineInKey)>> {
     static constexpr bool value = Mods::kHasScore && Mods::kScoreIsLineInKey;
+};
+
+// The code of an element is so long that there should be few copies of it.
+template <class Mods, class = void>
+struct ElementIsLong {
+    static constexpr bool value = false;
+};
+template <class Mods>
+struct ElementIsLong<Mods, Void<decltype(Mods::kElementIsLong)>> {
+    static constexpr bool value = Mods::kElementIsLong;
 };
 
 template <class Mods, class = void>

@@ -3,14 +3,18 @@
 
 namespace flex {
 
-// A query or key index as the mods see it. Kernels that know the offset inside a tile at compile time build `real` from the
-// float of the tile's origin, which costs less than a conversion. Mods that want it take `Index kv`; others take `int kv`.
+// A query or key index as the mods see it. Kernels that know the offset inside a tile at compile time say so: then a sum
+// with the index has a part that is the same for all elements of a thread, and a constant. Mods that want it take
+// `Index kv`; others take `int kv`.
 struct Index {
     int value;
-    float real;  // static_cast<float>(value), exact below 2^24
+    int origin, offset;  // value = origin + offset
+    float real;          // static_cast<float>(value), exact below 2^24
 
-    __device__ Index(int value) : value(value), real(static_cast<float>(value)) {}
-    __device__ Index(int value, float real) : value(value), real(real) {}
+    __device__ Index(int value) : value(value), origin(value), offset(0), real(static_cast<float>(value)) {}
+    // `value` as the kernel can best say it.
+    __device__ Index(int value, int origin, int offset, float origin_real)
+        : value(value), origin(origin), offset(offset), real(origin_real + static_cast<float>(offset)) {}
     __device__ operator int() const { return value; }
 };
 

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use flex_core::analysis::faults::Faults;
-use flex_core::ir::{CaptureId, Expr, Node, NodeId, Type};
+use flex_core::ir::{CaptureId, Expr, Input, Node, NodeId, Type};
 
 use super::layout::ModKind;
+use super::position_sum::PositionSum;
 use super::text::{Text, element_type, type_name};
 use super::variance::{Level, levels_of};
 use crate::{FaultPlace, FaultSite, Precision};
@@ -29,6 +30,8 @@ pub(super) struct ModCode<'a> {
     pub(super) precision: Precision,
     pub(super) guarding: Guarding,
     pub(super) levels: Vec<Level>,
+    /// The last index of a load, where it is a sum of positions that may be computed in 64 bits.
+    sums: Vec<Option<PositionSum>>,
     /// Whether a node's evaluation may fault; all false unless faults are recorded.
     pub(super) may_fault: Vec<bool>,
     /// Whether Rust evaluates the node wherever it evaluates the mod.
@@ -51,6 +54,10 @@ impl<'a> ModCode<'a> {
         sites: &mut Vec<FaultSite>,
     ) -> Self {
         let levels = levels_of(expr);
+        let sums = match guarding {
+            Guarding::None => expr.ids().map(|id| position_sum(expr, &levels, id)).collect(),
+            _ => vec![None; expr.nodes().len()],
+        };
         let faults = Faults::of(expr);
         let recorded = guarding == Guarding::Recorded;
         let mut site_of = vec![None; expr.nodes().len()];
@@ -73,6 +80,7 @@ impl<'a> ModCode<'a> {
             precision,
             guarding,
             levels,
+            sums,
             may_fault: expr.ids().map(|id| recorded && faults.any(id)).collect(),
             unconditional: unconditional(expr),
             fields: field_names(kind, expr),
@@ -83,6 +91,35 @@ impl<'a> ModCode<'a> {
 
     pub(super) fn level(&self, id: NodeId) -> Level {
         self.levels[id.index()]
+    }
+
+    /// The last index of a load, where it is a sum of positions that may be computed in 64 bits.
+    pub(super) fn position_sum(&self, id: NodeId) -> Option<&PositionSum> {
+        self.sums[id.index()].as_ref()
+    }
+
+    /// The key as f32, which kernels have at hand. Only where positions are small enough to be exact.
+    pub(super) fn is_real_key(&self, id: NodeId) -> bool {
+        let is_key = |x: NodeId| *self.expr.node(x) == Node::Input(Input::Key);
+        self.guarding == Guarding::None
+            && matches!(*self.expr.node(id), Node::Cast(Type::F32, x) if is_key(x))
+    }
+
+    /// Whether the code of columns and elements asks for more of a position than its value.
+    pub(super) fn takes_indices(&self) -> bool {
+        self.expr.ids().any(|id| self.position_sum(id).is_some() || self.is_real_key(id))
+    }
+
+    /// What has to be computed before a node.
+    pub(super) fn for_each_operand(&self, id: NodeId, mut f: impl FnMut(NodeId)) {
+        match (self.position_sum(id), self.expr.node(id)) {
+            (Some(sum), Node::Load(_, indices)) => {
+                let (_, outer) = indices.as_slice().split_last().expect("loads have an index");
+                outer.iter().copied().chain(sum.other()).for_each(f);
+            }
+            (_, Node::Cast(..)) if self.is_real_key(id) => {}
+            (_, node) => node.for_each_operand(&mut f),
+        }
     }
 
     pub(super) fn may_fault(&self, id: NodeId) -> bool {
@@ -149,6 +186,16 @@ impl<'a> ModCode<'a> {
             }
             _ => format!("{letter}{}", id.0),
         }
+    }
+}
+
+/// The last index of a load of columns or elements, where it is a sum of positions.
+fn position_sum(expr: &Expr, levels: &[Level], id: NodeId) -> Option<PositionSum> {
+    match expr.node(id) {
+        Node::Load(_, indices) if levels[id.index()] >= Level::Column => {
+            PositionSum::of(expr, levels, *indices.as_slice().last()?)
+        }
+        _ => None,
     }
 }
 

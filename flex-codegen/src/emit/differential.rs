@@ -64,6 +64,7 @@ impl Case {
             kept_keys,
             can_fault: !sites.is_empty(),
             exponent_scale: ExponentScale::Constant(1.0),
+            captured_scale: None,
             key_line: None,
         }
         .text();

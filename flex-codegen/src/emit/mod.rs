@@ -9,7 +9,9 @@ mod code;
 mod differential;
 mod kept_keys;
 mod layout;
+mod length;
 mod mods;
+mod position_sum;
 mod rewrite;
 mod scope;
 mod text;
@@ -19,9 +21,10 @@ pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
 
 use flex_core::analysis::simplify::simplify;
 use flex_core::ir::Expr;
+use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
-use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Snippet};
+use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
 use code::{Guarding, ModCode};
 use rewrite::{Exponent, ExponentScale};
 
@@ -74,17 +77,55 @@ impl Snippet {
         let score = exponent.as_ref().map(|e| score_code(&e.score));
         let lines = exponent.as_ref().and_then(|e| e.key_line.as_ref());
         let key_line = lines.map(|(slope, offset)| [score_code(slope), score_code(offset)]);
+        let captured_scale = match exponent.as_ref().map(|e| &e.scale) {
+            Some(ExponentScale::Captured(factor)) => Some(score_code(factor)),
+            _ => None,
+        };
         let mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
             kept_keys_from_table: spec.kept_keys_from_table,
             mask: mask_code,
             score,
             can_fault: !sites.is_empty(),
-            exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale),
+            exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale.clone()),
+            captured_scale,
             key_line,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }
+}
+
+impl Snippet {
+    /// A mask alone, computed accurately; faults are recorded unless it is proved that there are none.
+    ///
+    /// # Errors
+    /// If it has too many captures.
+    pub fn of_mask(mask: &Expr, guards: Guards) -> Result<Self, CodegenError> {
+        let captures = CaptureLayout::new(Some(mask), None)?;
+        let guarding = match guards {
+            Guards::Guarded => Guarding::Recorded,
+            Guards::Proved => Guarding::None,
+        };
+        let simplified = simplify(mask);
+        let mut sites = Vec::new();
+        let code = ModCode::new(ModKind::Mask, &simplified, Precision::Accurate, guarding, None, &mut sites);
+        let mods = mods::Mods {
+            kept_keys: None,
+            kept_keys_from_table: false,
+            mask: Some(code),
+            score: None,
+            can_fault: !sites.is_empty(),
+            exponent_scale: ExponentScale::Constant(1.0),
+            captured_scale: None,
+            key_line: None,
+        };
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+    }
+}
+
+/// Whether what a score mod's kernels take for positive is, with the captures it is bound to.
+pub(crate) fn factors_are_positive(score: &BoundExpr) -> bool {
+    rewrite::captured_factor(score).is_none_or(|factor| factor > 0.0 && factor.is_normal())
 }
 
 fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Exponent, CodegenError> {

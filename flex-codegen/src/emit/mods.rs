@@ -6,6 +6,7 @@ use flex_core::ir::{NodeId, Scalar};
 
 use super::code::ModCode;
 use super::kept_keys::{Condition, KeySide};
+use super::length;
 use super::rewrite::ExponentScale;
 use super::scope::{Scope, field_type, is_worth_keeping};
 use super::text::literal;
@@ -21,6 +22,8 @@ pub(super) struct Mods<'a> {
     pub(super) kept_keys_from_table: bool,
     pub(super) can_fault: bool,
     pub(super) exponent_scale: ExponentScale,
+    /// The code of a scale of captures.
+    pub(super) captured_scale: Option<ModCode<'a>>,
     /// Slope and offset of a score that is a line in the key.
     pub(super) key_line: Option<[ModCode<'a>; 2]>,
 }
@@ -43,6 +46,9 @@ impl Mods<'_> {
         ] {
             writeln!(out, "    static constexpr bool {name} = {value};").expect("writing to a string");
         }
+        if length::is_long(codes()) {
+            out += "    static constexpr bool kElementIsLong = true;\n";
+        }
         let part = |level| codes().map(|code| (code, kept_nodes(code, level))).collect::<Vec<_>>();
         out += &part_struct("Row", &part(Level::Row));
         out += &part_struct("Column", &part(Level::Column));
@@ -58,14 +64,23 @@ impl Mods<'_> {
     }
 
     fn exponent_scale_function(&self) -> String {
+        let mut lines = String::new();
         let value = match self.exponent_scale {
             ExponentScale::Constant(factor) => literal(Scalar::F32(factor)).text,
             ExponentScale::Launch => {
                 format!("{} * p.scale", literal(Scalar::F32(std::f32::consts::LOG2_E)).text)
             }
+            ExponentScale::Captured(_) => {
+                let code = self.captured_scale.as_ref().expect("given with such a scale");
+                let mut scope = Scope::new(code);
+                scope.compute(&[code.expr.root()]);
+                let value = scope.value(code.expr.root()).text.clone();
+                lines = scope.into_lines();
+                value
+            }
         };
         format!(
-            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n        return {value};\n    }}\n"
+            "\n    static __device__ __forceinline__ float exponent_scale({SIGNATURE}) {{\n{lines}        return {value};\n    }}\n"
         )
     }
 
@@ -159,8 +174,11 @@ fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
     let expr = code.expr;
     let mut wanted = vec![false; expr.nodes().len()];
     wanted[expr.root().index()] = true;
-    for id in expr.ids().filter(|&id| code.level(id) == Level::Element) {
-        expr.node(id).for_each_operand(|operand| wanted[operand.index()] = true);
+    for id in expr.ids().rev().filter(|&id| code.level(id) == Level::Element) {
+        if !wanted[id.index()] {
+            continue;
+        }
+        code.for_each_operand(id, |operand| wanted[operand.index()] = true);
     }
     expr.ids()
         .filter(|&id| wanted[id.index()] && code.level(id) == level && is_worth_keeping(code, id))
@@ -191,12 +209,14 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
 }
 
 fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
+    let indices = position == "kv" && part.iter().any(|(code, _)| code.takes_indices());
+    let position_ty = if indices { "Index" } else { "int" };
     let mut out = format!(
-        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, int {position}) {{\n"
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, {position_ty} {position}) {{\n"
     );
     writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
     for (code, ids) in part {
-        let mut scope = Scope::new(code);
+        let mut scope = Scope::of_elements(code, indices);
         scope.compute(ids);
         for &id in ids {
             let value = scope.value(id).text.clone();
@@ -211,12 +231,14 @@ fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Ve
 }
 
 fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>>, default: &str) -> String {
+    let indices = code.is_some_and(ModCode::takes_indices);
+    let index = if indices { "Index" } else { "int" };
     let mut out = format!(
         "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, const Row& row, const Column& column, {score}int b, int h, \
-         int q, int kv, bool live) {{\n"
+         {index} q, {index} kv, bool live) {{\n"
     );
     let Some(code) = code else { return out + &format!("        return {default};\n    }}\n") };
-    let mut scope = Scope::new(code);
+    let mut scope = Scope::of_elements(code, indices);
     provide(&mut scope, code, Level::Row, "row");
     provide(&mut scope, code, Level::Column, "column");
     let root = code.expr.root();

@@ -6,8 +6,15 @@
 
 use std::collections::HashMap;
 
+use flex_core::analysis::interpret::{Interpreter, Point};
+use flex_core::analysis::simplify::simplify;
 use flex_core::analysis::variance::Inputs;
-use flex_core::ir::{BinaryOp, BuildError, Builder, CaptureId, Expr, Input, Node, NodeId, Type, UnaryOp};
+use flex_core::capture::{Capture, CaptureValue};
+use flex_core::ir::semantics::Value;
+use flex_core::ir::{
+    BinaryOp, BuildError, Builder, CaptureId, Expr, Input, Node, NodeId, Scalar, Type, UnaryOp,
+};
+use flex_core::mods::BoundExpr;
 
 use super::variance::{Level, inputs_of_node};
 use crate::{Guards, Precision};
@@ -22,20 +29,19 @@ pub(super) struct Exponent {
 }
 
 /// What turns scores into exponents of 2; above 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum ExponentScale {
     /// A constant.
     Constant(f32),
     /// The scale of the launch, times log₂e.
     Launch,
+    /// Something of the captures alone, with those of the score and as one of them the scale.
+    Captured(Box<Expr>),
 }
 
 /// Rewrites a score mod.
 pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> Result<Exponent, BuildError> {
-    let mut builder = Builder::new();
-    for decl in expr.captures() {
-        builder.declare(decl.name.clone(), decl.ty, decl.rank);
-    }
+    let mut builder = Builder::with_captures(expr.captures());
     let scale = builder.declare("scale", Type::F32, 0);
     let mut rewrite = Rewrite { builder, precision, guards, inputs: Vec::new(), scaled: HashMap::new() };
     let (qk, scale) = (rewrite.builder.input(Input::Score), rewrite.builder.capture(scale));
@@ -72,15 +78,37 @@ pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> 
     }
     let log2_e = rewrite.builder.constant(std::f32::consts::LOG2_E);
     let mut root = rewrite.times(root, log2_e);
-    let mut scale = 1.0;
+    let mut exponent_scale = ExponentScale::Constant(1.0);
     if let Node::Binary(BinaryOp::Mul, a, b) = rewrite.get(root)
         && precision == Precision::Fast
-        && let Some(factor) = rewrite.constant(a).filter(|factor| *factor > 0.0 && factor.is_normal())
     {
-        (scale, root) = (factor, b);
+        match rewrite.constant(a) {
+            Some(factor) if factor > 0.0 && factor.is_normal() => {
+                (exponent_scale, root) = (ExponentScale::Constant(factor), b);
+            }
+            // Proved to be positive, see `captured_factor`.
+            None if guards == Guards::Proved && rewrite.is_of_captures(a, scale) => {
+                let factor = rewrite.builder.clone().finish(a)?;
+                (exponent_scale, root) = (ExponentScale::Captured(Box::new(factor)), b);
+            }
+            _ => {}
+        }
     }
     let score = rewrite.builder.finish(root)?;
-    Ok(Exponent { score, scale: ExponentScale::Constant(scale), key_line: None })
+    Ok(Exponent { score, scale: exponent_scale, key_line: None })
+}
+
+/// The factor of captures that [`to_exponent`] takes out of a score, for the captures that the mod is bound to; `None` if
+/// there is none.
+pub(super) fn captured_factor(score: &BoundExpr) -> Option<f32> {
+    let exponent = to_exponent(&simplify(score.expr()), Precision::Fast, Guards::Proved).ok()?;
+    let ExponentScale::Captured(factor) = exponent.scale else { return None };
+    let mut captures = score.captures().to_vec();
+    captures.push(Capture { name: "scale".into(), value: CaptureValue::Scalar(Scalar::F32(1.0)) });
+    let factor = BoundExpr::new("factor", *factor, captures).ok()?;
+    let anywhere = Point { b: 0, h: 0, q: 0, kv: 0 };
+    // What cannot be computed is not positive.
+    Some(Interpreter::<f32>::new(&factor).evaluate(anywhere, 0.0).map_or(f32::NAN, Value::real))
 }
 
 /// `slope · key + offset`, both of the row; `None` is zero.
@@ -208,6 +236,14 @@ impl Rewrite {
         matches!(self.get(x), Node::Binary(BinaryOp::Sub, a, b) if position(a) && position(b))
     }
 
+    /// Whether a value is the same for the whole launch, whatever the scale.
+    fn is_of_captures(&mut self, id: NodeId, scale: NodeId) -> bool {
+        let mut operands_are = id != scale && self.level(id) == Level::Launch;
+        let node = self.get(id);
+        node.for_each_operand(|operand| operands_are = operands_are && self.is_of_captures(operand, scale));
+        operands_are
+    }
+
     fn constant(&self, id: NodeId) -> Option<f32> {
         self.builder.as_const(id).and_then(|value| value.as_f32())
     }
@@ -302,10 +338,7 @@ pub(super) fn scale_of(expr: &Expr) -> CaptureId {
 
 #[cfg(test)]
 mod tests {
-    use flex_core::analysis::interpret::{Interpreter, Point};
-    use flex_core::capture::{Capture, CaptureValue, IntoArray};
-    use flex_core::ir::Scalar;
-    use flex_core::mods::BoundExpr;
+    use flex_core::capture::IntoArray;
 
     use super::*;
 
@@ -350,6 +383,28 @@ mod tests {
     }
 
     #[test]
+    fn factors_of_captures_leave_the_score() {
+        let text = "capture @0 = cap: f32\nv0 = score\nv1 = @0\nv2 = div v0, v1\nv3 = tanh v2\nv4 = mul v1, v3\nreturn v4";
+        let value = |x: f32| CaptureValue::Scalar(Scalar::F32(x));
+        let capture = |name: &str, x: f32| Capture { name: name.into(), value: value(x) };
+        let softcap = BoundExpr::new("softcap", text.parse().unwrap(), vec![capture("cap", 20.0)]).unwrap();
+        let factor = captured_factor(&softcap).unwrap();
+        assert_eq!(factor, 20.0 * std::f32::consts::LOG2_E);
+        let exponent = to_exponent(softcap.expr(), Precision::Fast, Guards::Proved).unwrap();
+        assert!(matches!(exponent.scale, ExponentScale::Captured(_)));
+        let captures = vec![capture("cap", 20.0), capture("scale", SCALE)];
+        let score = BoundExpr::new("score", exponent.score, captures).unwrap();
+        let (at, qk) = (Point { b: 0, h: 0, q: 0, kv: 0 }, 100.0);
+        let expected = std::f64::consts::LOG2_E * evaluate(&softcap, at, qk * f64::from(SCALE));
+        let got = f64::from(factor) * evaluate(&score, at, qk);
+        assert!((got - expected).abs() <= 1e-6 * expected, "{got}, expected {expected}");
+        for other in [Guards::Guarded, Guards::Proved] {
+            let precise = to_exponent(softcap.expr(), Precision::Accurate, other).unwrap();
+            assert_eq!(precise.scale, ExponentScale::Constant(1.0));
+        }
+    }
+
+    #[test]
     fn the_exponent_is_the_mod_of_the_scaled_product() {
         for &(text, is_line) in MODS {
             let expr: Expr = format!("{HEAD}{text}").parse().unwrap();
@@ -364,6 +419,7 @@ mod tests {
                     let scale = match exponent.scale {
                         ExponentScale::Constant(factor) => factor,
                         ExponentScale::Launch => SCALE * std::f32::consts::LOG2_E,
+                        ExponentScale::Captured(_) => captured_factor(&original).unwrap(),
                     };
                     let line = exponent.key_line.map(|(slope, offset)| (bind(slope), bind(offset)));
                     assert_eq!(

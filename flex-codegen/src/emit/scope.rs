@@ -1,8 +1,9 @@
 //! The body of one generated function: nodes become `const` variables, or parts of the expressions that use them.
 
-use flex_core::ir::{BinaryOp, Input, Node, NodeId, Scalar, Type};
+use flex_core::ir::{BinaryOp, CaptureId, Input, Node, NodeId, Scalar, Type};
 
 use super::code::ModCode;
+use super::position_sum::PositionSum;
 use super::text::{self, Text};
 
 /// Longer expressions get a variable, so that a line stays readable.
@@ -15,12 +16,19 @@ pub(super) struct Scope<'a> {
     values: Vec<Option<Text>>,
     /// Names of `long long` variables: 0, or a fault.
     faults: Vec<Option<String>>,
+    /// Whether positions are given as `Index`.
+    indices: bool,
 }
 
 impl<'a> Scope<'a> {
     pub(super) fn new(code: &'a ModCode<'a>) -> Self {
         let len = code.expr.nodes().len();
-        Self { code, lines: String::new(), values: vec![None; len], faults: vec![None; len] }
+        Self { code, lines: String::new(), values: vec![None; len], faults: vec![None; len], indices: false }
+    }
+
+    /// The body of a function whose positions may be of type `Index`.
+    pub(super) fn of_elements(code: &'a ModCode<'a>, indices: bool) -> Self {
+        Self { indices, ..Self::new(code) }
     }
 
     /// Says that a node's value (and fault) is a field of a row or column.
@@ -45,7 +53,7 @@ impl<'a> Scope<'a> {
                 } else {
                     1
                 };
-                expr.node(id).for_each_operand(|operand| uses[operand.index()] += times);
+                self.code.for_each_operand(id, |operand| uses[operand.index()] += times);
             }
         }
         for id in expr.ids() {
@@ -99,6 +107,9 @@ impl<'a> Scope<'a> {
         let value = match *expr.node(id) {
             Node::Const(value) => return text::literal(value),
             Node::Input(Input::Score) => return Text::atom("qk"),
+            Node::Input(input @ (Input::Query | Input::Key)) if self.indices => {
+                return Text::atom(format!("{}.value", input.name()));
+            }
             Node::Input(input) => return Text::atom(input.name()),
             Node::Capture(capture) => return code.capture(capture),
             Node::Extent(capture, axis) => return code.extent(capture, usize::from(axis)),
@@ -116,6 +127,7 @@ impl<'a> Scope<'a> {
                 }
                 text::select(ty(id), self.value(condition), self.value(accept), self.value(reject))
             }
+            Node::Cast(..) if self.indices && code.is_real_key(id) => return Text::atom("kv.real"),
             Node::Cast(to, x) => text::cast(ty(x), to, self.value(x)),
             Node::After { then, .. } => self.value(then).clone(),
         };
@@ -191,11 +203,31 @@ impl<'a> Scope<'a> {
         self.faults[id.index()] = Some(self.fault_variable(id, &chain));
     }
 
+    /// A load whose last index is a sum of positions.
+    fn load_at_position(&self, array: &str, capture: CaptureId, outer: &[NodeId], sum: &PositionSum) -> Text {
+        let mut origin = sum.origin(sum.other().map(|other| self.value(other)));
+        if let [first, rest @ ..] = outer {
+            let mut row = self.value(*first).text.clone();
+            for (axis, &index) in (1..).zip(rest) {
+                row = format!(
+                    "element({row}, {}, {})",
+                    self.code.extent(capture, axis).text,
+                    self.value(index).text
+                );
+            }
+            origin = format!("element({row}, {}, 0) + {origin}", self.code.extent(capture, outer.len()).text);
+        }
+        Text::atom(format!("read({array} + ({origin}), {})", sum.offset()))
+    }
+
     fn load(&mut self, id: NodeId) -> Text {
         let (code, expr) = (self.code, self.code.expr);
         let Node::Load(capture, indices) = *expr.node(id) else { unreachable!("called for loads") };
         let indices = indices.as_slice();
         let array = code.capture(capture).text;
+        if let Some(sum) = code.position_sum(id) {
+            return self.load_at_position(&array, capture, &indices[..indices.len() - 1], sum);
+        }
         let at = indices.iter().enumerate().fold(String::new(), |at, (axis, &index)| {
             let index = self.value(index);
             match axis {

@@ -7,6 +7,7 @@ use flex_attention::library::{self, LibraryMask};
 use flex_attention::prelude::*;
 use serde::Serialize;
 
+use crate::bench::Backend;
 use crate::error::ProgramError;
 use crate::output::Output;
 use crate::picture::{framed, write_file};
@@ -24,6 +25,12 @@ pub(crate) struct Args {
     /// Queries and keys a tile.
     #[arg(long, default_value_t = 128)]
     block_size: usize,
+    /// Who looks at the tiles that the analysis cannot decide.
+    #[arg(long, default_value = "cpu")]
+    backend: Backend,
+    /// The GPU, by its number from 0.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
     /// Draws the mask into a file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -34,6 +41,7 @@ struct Built {
     case: String,
     seq_len: usize,
     block_size: usize,
+    backend: Backend,
     /// The median time of building the block mask, and the least.
     build_ms: f64,
     least_ms: f64,
@@ -77,7 +85,15 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let progress = Progress::new(1, format!("building the mask {}", args.name));
     let mask = library::mask_by_name(&args.name, seq_len)?;
     let extent = Extent { batch: 1, heads: 1, q_len: seq_len, kv_len: seq_len };
-    let build = || BlockMask::builder(&mask).block_size(block_size).build(extent);
+    let options = BlockMaskOptions { block_size: block_size.into(), ..BlockMaskOptions::default() };
+    let device = args.backend.device(args.device)?;
+    let build = || -> Result<BlockMask, flex_attention::Error> {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => gpu.create_block_mask_with(&mask, extent, options),
+            _ => Ok(BlockMask::builder(&mask).options(options).build(extent)?),
+        }
+    };
     let block_mask = build()?;
     let Repeated { median_ms: build_ms, least_ms, calls: builds } = repeated(|| build().map(drop))?;
     if let Some(path) = &args.svg {
@@ -87,6 +103,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         case: args.name.clone(),
         seq_len,
         block_size,
+        backend: args.backend,
         build_ms,
         least_ms,
         builds,

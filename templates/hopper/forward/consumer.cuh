@@ -16,6 +16,9 @@ struct Consumer {
     using Probabilities = u32[Config::kTileN / 4];
     using Output = float[Config::kValueDim / 2];
 
+    // Long code of mods needs the registers, and should not be there twice.
+    static constexpr bool kKeepScores = Config::kKeepScores && !ElementIsLong<Mods>::value;
+
     const Problem& problem;
     const Captures& captures;
     Shared& shared;
@@ -108,7 +111,7 @@ struct Consumer {
         float tile_shift[2];
         rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
         bool must_rescale;
-        if constexpr (Config::kKeepScores) {
+        if constexpr (kKeepScores) {
             must_rescale = softmax.template step_apart<Element, false>(
                 scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
             pin(next_p);
@@ -126,7 +129,7 @@ struct Consumer {
         pin(out);
         release_value();
         if (must_rescale) scale_output(out, rescale);
-        if constexpr (!Config::kKeepScores) narrow(scores, next_p);
+        if constexpr (!kKeepScores) narrow(scores, next_p);
         return is_final;
     }
 
@@ -190,7 +193,7 @@ struct Consumer {
         const u32 tile_note = read_note();
         release_key(tile_note);
         rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
-        if constexpr (Config::kKeepScores) {
+        if constexpr (kKeepScores) {
             softmax.template step_apart<Element, true>(
                 scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
         } else {
@@ -200,7 +203,7 @@ struct Consumer {
         bool is_final = tile_note & TileNote::kLast;
         if (!is_final) await_key();
         await_value();
-        if constexpr (Config::kKeepScores) {
+        if constexpr (kKeepScores) {
             // Probabilities of two tiles are alive at a time, and change places.
             Probabilities other_p;
             while (!is_final) {

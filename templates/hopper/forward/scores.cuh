@@ -30,6 +30,7 @@ struct ScoreRows {
     const Problem& problem;
     const Captures& captures;
     int batch, head;
+    u32 edge;      // TileNote::kEdge if the warpgroup has rows beyond the end
     int query[2];  // rows beyond the end repeat the last one, so that mods see indices inside the tensors only
     typename Mods::Row row[2];
     int2 kept[2];    // only for interval masks
@@ -38,6 +39,7 @@ struct ScoreRows {
     __device__ __forceinline__
     ScoreRows(const Problem& problem, const Captures& captures, int batch, int head, int first_query)
         : problem(problem), captures(captures), batch(batch), head(head) {
+        edge = (first_query | (kWarpgroupRows - 1)) < problem.q_len ? 0 : TileNote::kEdge;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             query[r] = min(first_query + 8 * r, problem.q_len - 1);
@@ -56,7 +58,12 @@ struct ScoreRows {
             tile_shift[r] =
                 kScoreIsLine ? fmaf(line[r].x, static_cast<float>(first_key), line[r].y) * exponent_scale : 0.0f;
         }
-        if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
+        if constexpr (kCallsScore || kMaskIsFunction) note |= edge;
+        if constexpr (ElementIsLong<Mods>::value) {
+            if (kCallsScore || note & (TileNote::kEdge | TileNote::kMasked)) {
+                edit_in_turns(scores, first_key, note & TileNote::kMasked);
+            }
+        } else if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
             edit<true>(scores, first_key, note & TileNote::kMasked);
         } else if (kMaskIsFunction && note & TileNote::kMasked) {
             edit<false>(scores, first_key, true);
@@ -66,35 +73,94 @@ struct ScoreRows {
     }
 
 private:
-    // kEdge: the tile may reach beyond the last key, so indices are clamped and what lies beyond is masked. Interval
-    // masks come here too: their bits cost the same as those of the end.
+    // The two rows of a column.
+    __device__ __forceinline__ void edit_column(
+        float& upper, float& lower, Index query_upper, Index query_lower, Index key, bool keep_upper, bool keep_lower,
+        bool masked) const {
+        typename Mods::Column part;
+        if constexpr (kCallsScore || kMaskIsFunction) part = Mods::column(problem, captures, batch, head, key);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float& score = r ? lower : upper;
+            const Index query = r ? query_lower : query_upper;
+            bool kept = r ? keep_lower : keep_upper;
+            if constexpr (kMaskIsFunction) {
+                const bool mask =
+                    Mods::mask(problem, captures, row[r], part, batch, head, query, key, masked & kept);
+                kept &= !masked | mask;
+            }
+            if constexpr (kCallsScore) {
+                score = Mods::score(problem, captures, row[r], part, score, batch, head, query, key, kept);
+            }
+            score = kept ? score : negative_infinity();
+        }
+    }
+
+    // first_key + offset. A tile starts at a multiple of its length, so the lower bits are those of the lane and the offset
+    // alone; then quotients and remainders by a power of two fold.
+    static __device__ __forceinline__ int joined(int first_key, int offset) {
+        constexpr int kAligned = Config::kTileN & -Config::kTileN;
+        const int whole = offset / kAligned * kAligned, lane_columns = first_key & 6;
+        return ((first_key & -kAligned) + whole) | (lane_columns + (offset - whole));
+    }
+
+    // kEdge: the rows or the tile may reach beyond the last query or key, so indices are clamped, and keys beyond are
+    // masked. Interval masks come here too: their bits cost the same as those of the end.
     template <bool kEdge>
     __device__ __forceinline__ void edit(float (&scores)[2 * kColumns], int first_key, bool masked) const {
         u32 keep[2][kWords];
         if constexpr (kEdge) keep_bits(keep, first_key, masked);
-        const float first_key_real = static_cast<float>(first_key);
+        const float first_key_real = static_cast<float>(first_key), first_query_real = static_cast<float>(query[0]);
+        const Index lower_query = kEdge ? Index(query[1]) : Index(query[1], query[0], 8, first_query_real);
 #pragma unroll
         for (int column = 0; column < kColumns; ++column) {
             const int offset = 8 * (column / 2) + column % 2;
             const u32 bit = 1u << (column % 32);
             const Index key = kEdge ? Index(min(first_key + offset, problem.kv_len - 1))
-                                    : Index(first_key + offset, first_key_real + static_cast<float>(offset));
-            typename Mods::Column part;
-            if constexpr (kCallsScore || kMaskIsFunction) part = Mods::column(problem, captures, batch, head, key);
+                                    : Index(joined(first_key, offset), first_key, offset, first_key_real);
+            float& upper = scores[4 * (column / 2) + column % 2];
+            float& lower = scores[4 * (column / 2) + 2 + column % 2];
+            if constexpr (kScoreIsLine) {
+                upper = fmaf(line[0].x, static_cast<float>(offset), upper);
+                lower = fmaf(line[1].x, static_cast<float>(offset), lower);
+            }
+            edit_column(
+                upper, lower, query[0], lower_query, key, kEdge ? keep[0][column / 32] & bit : true,
+                kEdge ? keep[1][column / 32] & bit : true, masked);
+        }
+    }
+
+    // The same in a loop, for mods whose code is too long to be there for every element of a tile. Registers cannot be
+    // indexed at run time; so the scores move along, and are back in their places after the last turn.
+    __device__ __forceinline__ void edit_in_turns(float (&scores)[2 * kColumns], int first_key, bool masked) const {
+        constexpr int kTurnColumns = 4, kTurnScores = 2 * kTurnColumns;
+        u32 keep[2][kWords];
+        keep_bits(keep, first_key, masked);
+#pragma unroll 1
+        for (int turn = 0; turn < kColumns / kTurnColumns; ++turn) {
+#pragma unroll
+            for (int column = 0; column < kTurnColumns; ++column) {
+                const int offset = 8 * (column / 2) + column % 2;
+                edit_column(
+                    scores[4 * (column / 2) + column % 2], scores[4 * (column / 2) + 2 + column % 2], query[0], query[1],
+                    Index(min(first_key + offset, problem.kv_len - 1)), keep[0][0] & (1u << column),
+                    keep[1][0] & (1u << column), masked);
+            }
+            first_key += 4 * kTurnColumns;
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-                float& score = scores[4 * (column / 2) + 2 * r + column % 2];
-                bool kept = kEdge ? keep[r][column / 32] & bit : true;
-                if constexpr (kMaskIsFunction) {
-                    const bool mask =
-                        Mods::mask(problem, captures, row[r], part, batch, head, query[r], key, masked & kept);
-                    kept &= !masked | mask;
+#pragma unroll
+                for (int w = 0; w < kWords; ++w) {
+                    keep[r][w] = __funnelshift_r(keep[r][w], w + 1 < kWords ? keep[r][w + 1] : 0, kTurnColumns);
                 }
-                if constexpr (kCallsScore) {
-                    score = Mods::score(problem, captures, row[r], part, score, batch, head, query[r], key, kept);
-                }
-                if constexpr (kScoreIsLine) score = fmaf(line[r].x, static_cast<float>(offset), score);
-                if (kEdge || kMaskIsFunction) score = kept ? score : negative_infinity();
+            }
+            float edited[kTurnScores];
+#pragma unroll
+            for (int i = 0; i < kTurnScores; ++i) edited[i] = scores[i];
+#pragma unroll
+            for (int i = 0; i < 2 * kColumns; ++i) {
+                scores[i] = i + kTurnScores < 2 * kColumns ? scores[i + kTurnScores]
+                                                           : edited[i + kTurnScores - 2 * kColumns];
             }
         }
     }

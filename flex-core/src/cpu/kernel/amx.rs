@@ -160,10 +160,10 @@ impl Products<16, 2> for Tiles {
         unsafe {
             let _session = Session::begin();
             let units = task.steps.len();
-            for panel in task.panels.clone() {
+            for panel in task.columns.start / 32..task.columns.end / 32 {
                 for strip in (0..task.strips).step_by(2) {
                     let block = Block {
-                        out: task.out.add(strip * task.out_strip + panel * 32),
+                        out: task.out.wrapping_add(strip * task.out_strip + panel * 32),
                         stride: TILE_KEYS * 4,
                         two_strips: strip + 1 < task.strips,
                         second_strip: task.out_strip * 4,
@@ -189,14 +189,14 @@ impl Products<16, 2> for Tiles {
                 let factor = *task.factor.add(row);
                 if factor != 1.0 {
                     let out = task.out.add(row * task.out_row);
-                    for column in task.panels.start * 32..task.panels.end * 32 {
+                    for column in task.columns.clone() {
                         *out.add(column) *= factor;
                     }
                 }
             }
             let _session = Session::begin();
             let pairs = task.steps.start / 32 * 16..task.steps.end.div_ceil(32) * 16;
-            for panel in task.panels.clone() {
+            for panel in 0..task.columns.end / 32 {
                 for strip in (0..task.strips).step_by(2) {
                     let block = Block {
                         out: task.out.add(strip * task.out_strip + panel * 32),

@@ -5,6 +5,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod generic;
+mod in_place;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -13,13 +14,11 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use in_place::{HeadRows, InPlace};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
-
-/// The most rows of a strip.
-pub(super) const MAX_STRIP: usize = 16;
 
 /// The partial sums of a softmax row, summed at the end.
 pub(super) const SUM_LANES: usize = 16;
@@ -35,7 +34,9 @@ struct Product {
     out_row: usize,
     factor: *const f32,
     strips: usize,
-    panels: Range<usize>,
+    /// The columns of the right side and of `out`: whole vectors of a product of query and key, whole panels of a product
+    /// of weights and value.
+    columns: Range<usize>,
     /// The steps along the dimension that is summed over: of queries and keys in units, of weights in keys.
     steps: Range<usize>,
 }
@@ -49,6 +50,8 @@ struct Softmax {
     max: *mut f32,
     sums: *mut f32,
     rescale: *mut f32,
+    /// The lanes that each row keeps; null if it keeps all of `keys`.
+    kept: *const Range<u32>,
 }
 
 /// The 32-bit units that packed operands are made of. `units(d)` of them hold a row of `d` elements.
@@ -80,13 +83,14 @@ pub(super) struct Kernels {
     pub(super) strip: usize,
     /// Columns of a panel: keys of a product of query and key, value columns of a product of weights and value.
     pub(super) panel: usize,
-    /// Scores beyond the kept keys are −∞ up to a multiple of this many lanes.
+    /// Products of query and key are of multiples of this many keys, and scores beyond the kept ones are −∞ up to that.
     pub(super) lanes: usize,
     /// How operands are packed.
     pub(super) packing: Packing,
     scores: unsafe fn(&Product),
     values: unsafe fn(&Product),
     softmax: unsafe fn(&Softmax),
+    masked_softmax: unsafe fn(&Softmax),
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
     exp2: unsafe fn(&mut [f32]),
@@ -120,7 +124,8 @@ impl Kernels {
         }
     }
 
-    /// `scores[r, key] = Σ query[r, d] · key[key, d]` for whole strips of rows and the given panels of keys.
+    /// `scores[r, key − first] = Σ query[r, d] · key[key, d]` for whole strips of rows and the given packed keys, whose
+    /// bounds are multiples of [`lanes`](Self::lanes), as is `first`.
     ///
     /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
     /// [`TILE_KEYS`].
@@ -129,38 +134,43 @@ impl Kernels {
         query: &[f32],
         key: &[f32],
         units: usize,
-        panels: Range<usize>,
+        keys: Range<usize>,
+        first: usize,
         scores: &mut [f32],
     ) {
         let strips = scores.len() / (self.strip * TILE_KEYS);
         assert!(query.len() >= strips * units * self.strip, "query strips are complete");
-        assert!(key.len() >= panels.end * units * self.panel, "key panels are complete");
-        assert!(panels.end * self.panel <= TILE_KEYS, "panels lie in the tile");
+        assert!(key.len() >= keys.end.next_multiple_of(self.panel) * units, "key panels are complete");
+        assert!(first <= keys.start && keys.end <= first + TILE_KEYS, "keys lie in the window");
+        let whole = [first, keys.start, keys.end].iter().all(|key| key.is_multiple_of(self.lanes));
+        assert!(whole, "keys come in whole vectors");
         let task = Product {
             left: query.as_ptr(),
             left_strip: units * self.strip,
             right: key.as_ptr(),
             right_panel: units * self.panel,
-            out: scores.as_mut_ptr(),
+            // Column `first` is at the start of a row.
+            out: scores.as_mut_ptr().wrapping_sub(first),
             out_strip: self.strip * TILE_KEYS,
             out_row: TILE_KEYS,
             factor: std::ptr::null(),
             strips,
-            panels,
+            columns: keys,
             steps: 0..units,
         };
         // SAFETY: the lengths are checked above, and `Kernels::new` gives only what the CPU can execute.
         unsafe { (self.scores)(&task) }
     }
 
-    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, key] · value[key, c]` over the given keys of the tile.
+    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, key] · value[first + key, c]` over the given keys of a window
+    /// that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
     ///
-    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][units(TILE_KEYS)][panel]`, `out` rows of `out_row` columns,
-    /// a multiple of the panel.
+    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][value_units][panel]`, `out` rows of
+    /// `out_row` columns, a multiple of the panel.
     pub(super) fn values(
         &self,
         weights: &[f32],
-        value: &[f32],
+        (value, value_units, first): (&[f32], usize, usize),
         keys: Range<usize>,
         rescale: &[f32],
         out: &mut [f32],
@@ -168,37 +178,48 @@ impl Kernels {
     ) {
         let strips = weights.len() / (self.strip * TILE_KEYS);
         let panels = out_row / self.panel;
-        assert!(keys.start <= keys.end && keys.end <= TILE_KEYS, "the keys are those of the tile");
-        let units = self.packing.units(TILE_KEYS);
-        assert!(value.len() >= panels * units * self.panel, "value panels are complete");
+        assert!(keys.start <= keys.end && keys.end <= TILE_KEYS, "the keys are those of the window");
+        let before = self.packing.units(first);
+        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+        assert!(before + self.packing.units(keys.end) <= value_units, "the keys are packed");
+        assert!(value.len() >= panels * value_units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
         let task = Product {
             left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
-            right: value.as_ptr(),
-            right_panel: units * self.panel,
+            right: value[before * self.panel..].as_ptr(),
+            right_panel: value_units * self.panel,
             out: out.as_mut_ptr(),
             out_strip: self.strip * out_row,
             out_row,
             factor: rescale.as_ptr(),
             strips,
-            panels: 0..panels,
+            columns: 0..out_row,
             steps: keys,
         };
         // SAFETY: as above; the last row and panel end before the slices do.
         unsafe { (self.values)(&task) }
     }
 
-    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each row. Keys outside the
-    /// range are not read, but for those that share a vector with its ends: they must be −∞ there.
-    pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
+    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
+    /// row. Keys outside the range are not read, but for those that share a vector with its ends: where no row says what
+    /// it keeps, they must be −∞ there. Of a row in `kept`, only the lanes that it says count.
+    pub(super) fn softmax(
+        &self,
+        scores: &mut [f32],
+        keys: Range<usize>,
+        kept: Option<&[Range<u32>]>,
+        factor: f32,
+        state: SoftmaxRows,
+    ) {
         let rows = scores.len() / TILE_KEYS;
-        assert!(keys.end <= TILE_KEYS, "the keys are those of the tile");
+        assert!(keys.end <= TILE_KEYS, "the keys are those of the window");
         assert!(
             state.max.len() >= rows && state.rescale.len() >= rows && state.sums.len() >= rows * SUM_LANES,
             "every row has its state"
         );
+        assert!(kept.is_none_or(|kept| kept.len() >= rows), "every row says what it keeps");
         let task = Softmax {
             scores: scores.as_mut_ptr(),
             rows,
@@ -207,18 +228,20 @@ impl Kernels {
             max: state.max.as_mut_ptr(),
             sums: state.sums.as_mut_ptr(),
             rescale: state.rescale.as_mut_ptr(),
+            kept: kept.map_or(std::ptr::null(), <[Range<u32>]>::as_ptr),
         };
+        let softmax = if kept.is_some() { self.masked_softmax } else { self.softmax };
         // SAFETY: the lengths are checked above.
-        unsafe { (self.softmax)(&task) }
+        unsafe { softmax(&task) }
     }
 
-    /// `to[column · panel + i] = rows[i][column]` for eight rows: a part of a key panel.
-    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32]) {
+    /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
+    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32], stride: usize) {
         let columns = rows[0].len();
         assert!(rows.iter().all(|row| row.len() == columns), "eight rows of one length");
-        assert!(columns == 0 || to.len() >= (columns - 1) * self.panel + 8, "the panel has all columns");
+        assert!(columns == 0 || to.len() >= (columns - 1) * stride + 8, "there is room for all columns");
         // SAFETY: the lengths are checked above.
-        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), self.panel) }
+        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
     }
 
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
@@ -261,12 +284,17 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }>(task) }
+                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+            unsafe fn masked_softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { <$vectors>::transpose(rows, columns, to, panel) }
+                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, true>(task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
+                // SAFETY: the caller's.
+                unsafe { <$vectors>::transpose(rows, columns, to, stride) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
@@ -281,6 +309,7 @@ macro_rules! kernels {
                 scores,
                 values,
                 softmax,
+                masked_softmax,
                 transpose,
                 exp2: exponentials,
             }

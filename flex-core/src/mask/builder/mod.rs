@@ -9,6 +9,7 @@
 
 mod descent;
 mod options;
+mod survey;
 mod sweep;
 mod tile;
 
@@ -18,6 +19,7 @@ mod tests;
 use rayon::prelude::*;
 
 pub use options::{BlockMaskBuilder, BlockMaskOptions};
+pub use survey::{MaskSurvey, OpenTile, TileVerdict};
 
 use super::{BlockMask, BlockSize, Extent, MaskError, Origin, Run, RunTable};
 use crate::analysis::interval::{IndexBox, IntervalProgram, Span};
@@ -46,6 +48,8 @@ pub(super) enum Judgement {
     Exact,
     /// Makes every tile partial, once it is proved that it cannot fault.
     FaultsOnly,
+    /// Finds what the analysis can prove and leaves the other tiles open.
+    Survey,
 }
 
 /// How strips are searched.
@@ -125,6 +129,10 @@ impl<'m> Plan<'m> {
 
     pub(super) fn kv_blocks(&self) -> usize {
         self.extent.kv_len.div_ceil(self.block.kv)
+    }
+
+    pub(super) fn all_tiles(&self) -> Tiles {
+        Tiles { q: (0, self.q_blocks() as u32), kv: (0, self.kv_blocks() as u32) }
     }
 
     /// The strides of the stored rows in batch and heads.
@@ -291,14 +299,17 @@ impl BlockMask {
     }
 
     pub(super) fn from_plan(plan: &Plan, threads: Option<usize>) -> Result<Self, MaskError> {
-        let tiles = Tiles { q: (0, plan.q_blocks() as u32), kv: (0, plan.kv_blocks() as u32) };
-        let Built { table, elements_evaluated } = plan.run(tiles, threads)?;
+        let Built { table, elements_evaluated } = plan.run(plan.all_tiles(), threads)?;
+        Ok(Self::with_table(plan, table, elements_evaluated))
+    }
+
+    fn with_table(plan: &Plan, table: RunTable, elements_evaluated: u64) -> Self {
         let origin = match plan.judgement {
-            Judgement::Exact => Origin::Proved,
+            Judgement::Exact | Judgement::Survey => Origin::Proved,
             Judgement::FaultsOnly => Origin::Unskipped,
         };
         let (batch_rows, head_rows) = plan.row_strides();
-        Ok(Self {
+        Self {
             mask: plan.mask.clone(),
             extent: plan.extent,
             block: plan.block,
@@ -308,6 +319,6 @@ impl BlockMask {
             origin,
             elements_evaluated,
             transposed: std::sync::OnceLock::new(),
-        })
+        }
     }
 }

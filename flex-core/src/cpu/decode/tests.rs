@@ -1,0 +1,1 @@
+//! Decoding against the float64 reference.
