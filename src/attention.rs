@@ -2,6 +2,8 @@
 
 use std::ops::BitOr;
 
+#[cfg(feature = "cuda")]
+use flex_core::attention::{AttentionError, Shape};
 use flex_core::attention::{DType, Problem, TensorRef};
 use flex_core::cpu::{self, CpuOptions};
 use flex_core::mask::BlockMask;
@@ -230,6 +232,28 @@ impl<'a> FlexAttention<'a> {
         }
     }
 
+    /// The kernel that this call takes on a GPU of the given architecture, if its tensors lie there contiguously; needs no
+    /// GPU. Compiled by a [`Compiler`](cuda::Compiler) and written into a [`Bundle`](cuda::Bundle), it runs without NVRTC.
+    ///
+    /// Lengths and the values of captures may choose another variant of a kernel: ask for calls like those to come.
+    ///
+    /// # Errors
+    /// If shapes, dtypes or the mask do not fit each other, a mask mod faults, or there is no such kernel.
+    #[cfg(feature = "cuda")]
+    pub fn kernel_spec(&self, arch: cuda::Arch) -> Result<cuda::KernelSpec, Error> {
+        let dtype = self.query.dtype();
+        for (tensor, got) in [("key", self.key.dtype()), ("value", self.value.dtype())] {
+            if got != dtype {
+                return Err(AttentionError::DTypeMismatch { tensor, expected: dtype, got }.into());
+            }
+        }
+        let shape = Shape::new(self.query.shape(), self.key.shape(), self.value.shape())?;
+        self.block_mask.map_or(Ok(()), |mask| shape.check_mask(mask))?;
+        let mask = cuda::MaskSource::of(self.block_mask, self.mask_mod);
+        let (scale, score_mod, options) = (self.scale, self.score_mod, self.cuda);
+        cuda::AheadCall { shape, dtype, scale, score_mod, mask, options }.kernel(arch)
+    }
+
     #[cfg(feature = "cuda")]
     fn on_gpu(&self, query: cuda::CudaTensorRef<'a>) -> Result<cuda::Call<'a>, Error> {
         let gpu = query.device();
@@ -261,7 +285,7 @@ impl<'a> FlexAttention<'a> {
         };
         problem.block_mask = self.block_mask.or(unskipped.as_ref());
 
-        let mut out = tensor::HostBuffer::zeros(query.dtype(), shape.out().iter().product());
+        let mut out = tensor::HostBuffer::zeros(query.dtype(), shape.out().iter().product())?;
         let rows = |asked| aux.contains(asked).then(|| vec![0f32; shape.rows()]);
         let (mut lse, mut max_scores) = (rows(Aux::LSE), rows(Aux::MAX_SCORES));
         cpu::attention(

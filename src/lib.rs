@@ -78,7 +78,7 @@ pub mod prelude {
     pub use crate::tensor::Tensor;
     pub use flex_core::attention::DType;
     pub use flex_core::capture::{View, ViewError};
-    pub use flex_core::mask::{BlockMask, BlockSize, Extent, create_block_mask};
+    pub use flex_core::mask::{BlockMask, BlockMaskOptions, BlockSize, Extent, create_block_mask};
     pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
     pub use flex_macros::{mask_mod, mod_fn, score_mod};
 }

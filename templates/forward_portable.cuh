@@ -3,11 +3,13 @@
 // A block of threads computes one query tile of one head; a warp owns 16 or 32 of its rows from scores to output, so warps
 // only meet to exchange stages. Full tiles run no mask code.
 #pragma once
+#include "flex/mod_traits.cuh"
 #include "flex/problem.cuh"
 #include "flex/products_f32.cuh"
 #include "flex/products_half.cuh"
 #include "flex/products_tf32.cuh"
 #include "flex/softmax.cuh"
+#include "flex/tile_copy.cuh"
 #include "flex/tile_io.cuh"
 #include "flex/tile_walk.cuh"
 
@@ -31,19 +33,24 @@ class ForwardPortable {
 
     using Scores = Accumulator<kFragments, kTileKv>;
     using Output = Accumulator<kFragments, ValueLayout::kPadded>;
+    // The row part of scores that are lines in the key.
+    using Offsets = Select<ScoreIsLineInKey<Mods>::value, RowOffsets<kFragments>, NoOffsets>;
+    using TileCopy = Select<kVector, KeyValueCopy<Element, Config::kHeadDim, Config::kValueDim, kTileKv, kThreads>,
+                            ElementwiseKeyValueCopy<Element, Config::kHeadDim, Config::kValueDim, kTileKv, kThreads>>;
 
   public:
     // What the threads share beside the tiles.
-    struct Shared {
+    struct alignas(16) Shared {
         Place place;
-        TileWalk walk;    // the first thread's
-        Tile upcoming[2];  // the tile to load into each stage
+        TileWalk walk;     // the first thread's
+        Tile upcoming[2];  // the tile of each stage; while one is worked on, its place is for the one after the next
     };
-    static constexpr int kSharedBytes = 64;  // in front of the tiles
-    static_assert(sizeof(Shared) <= kSharedBytes);
+    static constexpr int kSharedBytes = 64 + kThreads * int(sizeof(typename TileCopy::Sources));  // in front of the tiles
+    static_assert(sizeof(Shared) <= 64 && sizeof(typename TileCopy::Sources) == 16);
 
-    __device__ __forceinline__ ForwardPortable(const Problem& problem, const Captures& captures, Shared& shared, unsigned smem)
-        : problem_(problem), captures_(captures), shared_(shared), query_smem_(smem) {}
+    __device__ __forceinline__ ForwardPortable(const Problem& problem, const Captures& captures, unsigned char* shared)
+        : problem_(problem), captures_(captures), shared_(*reinterpret_cast<Shared*>(shared)),
+          sources_(reinterpret_cast<typename TileCopy::Sources*>(shared + 64)[threadIdx.x]), query_smem_(ptx::shared_address(shared) + kSharedBytes) {}
 
     __device__ __forceinline__ void run() {
         if (threadIdx.x == 0) find_place();
@@ -55,32 +62,40 @@ class ForwardPortable {
 
         Tile tile = upcoming(0);
         if (tile.exists()) {
-            const auto query_rows = Matrix<Element>::of(problem_.query, problem_.query_strides, place().batch, place().head);
-            load_rows<Element, Config::kHeadDim, kTileQ, kThreads, kVector>(query_smem_, kQueryRowBytes, query_rows, place().q_tile * kTileQ,
-                                                                            problem_.q_len);
-            load_key_and_value(tile.index(), 0);
+            const int batch = place().batch, head = place().head, kv_head = place().kv_head;
+            load_rows<Element, Config::kHeadDim, kTileQ, kThreads, kVector>(query_smem_, kQueryRowBytes,
+                                                                            Matrix<Element>::of(problem_.query, problem_.query_strides, batch, head),
+                                                                            place().q_tile * kTileQ, problem_.q_len);
+            sources_.set(Matrix<Element>::of(problem_.key, problem_.key_strides, batch, kv_head),
+                         Matrix<Element>::of(problem_.value, problem_.value_strides, batch, kv_head));
+            copy_of(tile, 0).issue_all();
             ptx::cp_async_commit();
         }
         for (int stage = 0; tile.exists(); stage ^= 1) {
-            if (threadIdx.x == 0) shared_.upcoming[stage ^ 1] = shared_.walk.after(tile, problem_, shared_.place);
             // The tile has landed for every thread, and every thread is done with the other stage.
             ptx::cp_async_wait<0>();
             __syncthreads();
             const Tile next = upcoming(stage ^ 1);
-            if (next.exists()) load_key_and_value(next.index(), stage ^ 1);
-            ptx::cp_async_commit();
-
+            TileCopy copy = copy_of(next, stage ^ 1);
             Scores s;
             Products::template scores<Config::kHeadDim, kTileKv, kFragments>(s, query_smem_ + warp() * kRows * kQueryRowBytes, kQueryRowBytes,
-                                                                             stage_smem(stage));
+                                                                             stage_smem(stage), copy);
+            ptx::cp_async_commit();
             apply_sign(s);
+            Offsets offsets;
             if (tile.partial() || (tile.index() + 1) * kTileKv > problem_.kv_len) {
-                apply_mods<true>(s, tile);
+                apply_mods<true>(s, offsets, tile);
             } else {
-                apply_mods<false>(s, tile);
+                apply_mods<false>(s, offsets, tile);
             }
-            softmax.template step<kTileKv, ValueLayout::kPadded>(s, out, factor());
+            Rows<kFragments> largest;
+            softmax.find_largest<kTileKv>(largest, s, offsets);
+            if (problem_.max_score != nullptr) note(largest);
+            softmax.follow<ValueLayout::kPadded>(largest, out, factor());
+            softmax.weigh<kTileKv>(s, factor(), offsets);
             Products::template accumulate<Config::kValueDim, kTileKv, kFragments>(out, s, stage_smem(stage) + kKeyBytes);
+            // Everyone has read which tile this was; the next reading of the place is behind a barrier.
+            if (threadIdx.x == 0) shared_.upcoming[stage] = shared_.walk.after(next, problem_, shared_.place);
             tile = next;
         }
         store(softmax, out);
@@ -90,6 +105,7 @@ class ForwardPortable {
     const Problem& problem_;
     const Captures& captures_;
     Shared& shared_;
+    typename TileCopy::Sources& sources_;  // in shared memory, because registers are what the kernel is short of
     unsigned query_smem_;
     typename Mods::Row rows_[kFragments][2];
 
@@ -110,15 +126,28 @@ class ForwardPortable {
         const int head = int(batch_and_head % problem_.heads);
         shared_.place = {int(batch_and_head / problem_.heads), head, head / (problem_.heads / problem_.kv_heads), int(item % q_tiles)};
         shared_.upcoming[0] = shared_.walk.first(problem_, shared_.place, kTileKv);
+        shared_.upcoming[1] = shared_.walk.after(shared_.upcoming[0], problem_, shared_.place);
     }
 
-    __device__ __forceinline__ void load_key_and_value(int tile, int stage) {
-        const int batch = place().batch, kv_head = place().kv_head;
-        const auto key = Matrix<Element>::of(problem_.key, problem_.key_strides, batch, kv_head);
-        load_rows<Element, Config::kHeadDim, kTileKv, kThreads, kVector>(stage_smem(stage), KeyLayout::kBytes, key, tile * kTileKv, problem_.kv_len);
-        const auto value = Matrix<Element>::of(problem_.value, problem_.value_strides, batch, kv_head);
-        load_rows<Element, Config::kValueDim, kTileKv, kThreads, kVector>(stage_smem(stage) + kKeyBytes, ValueLayout::kBytes, value, tile * kTileKv,
-                                                                          problem_.kv_len);
+    // The copy of a tile into a stage; of zeros if there is no such tile.
+    __device__ __forceinline__ TileCopy copy_of(Tile tile, int stage) {
+        const int first = tile.exists() ? tile.index() * kTileKv : problem_.kv_len;
+        return {sources_, problem_.key_strides.row, problem_.value_strides.row, first, problem_.kv_len, stage_smem(stage)};
+    }
+
+    // Where a lane remembers the largest score it has seen of a row: in what pads the query row.
+    __device__ __forceinline__ unsigned largest_so_far(int m, int i) const {
+        const unsigned row = threadIdx.x / 32 * kRows + 16 * m + 8 * i + this_lane() / 4;
+        return query_smem_ + (row + 1) * kQueryRowBytes - 16 + threadIdx.x % 4 * 4;
+    }
+    __device__ __forceinline__ void note(const Rows<kFragments>& largest) {
+#pragma unroll
+        for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const unsigned at = largest_so_far(m, i);
+                ptx::store_shared(at, __float_as_uint(fmaxf(ptx::load_shared(at), largest[m][i])));
+            }
     }
 
     // What depends on the row alone, once. Rows behind the last query repeat it; their results are dropped.
@@ -127,6 +156,7 @@ class ForwardPortable {
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
+                ptx::store_shared(largest_so_far(m, i), __float_as_uint(minus_infinity()));
                 const int batch = place().batch, head = place().head, q = min(query(m, i), problem_.q_len - 1);
                 rows_[m][i] = Mods::row(problem_, captures_, batch, head, q);
             }
@@ -153,11 +183,24 @@ class ForwardPortable {
     }
 
     // Applies the score mod, and in tiles that may be `kCut` the mask and the end of the keys.
-    template <bool kCut>
-    __device__ __forceinline__ void apply_mods(Scores& s, Tile tile) const {
+    template <bool kCut, class M = Mods>
+    __device__ __forceinline__ void apply_mods(Scores& s, Offsets& offsets, Tile tile) const {
         if constexpr (!kCut && !Mods::kHasScore) return;
         const int batch = place().batch, head = place().head, first_query = query(0, 0);
         const int first_key = tile.index() * kTileKv + 2 * (lane() % 4);
+        Rows<kFragments> slopes;
+        if constexpr (Offsets::kAny) {
+            // slope * kv + offset: here what is the same in all columns, below the rest.
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const int q = min(first_query + 16 * m + 8 * i, problem_.q_len - 1);
+                    const float2 line = M::key_line(problem_, captures_, rows_[m][i], batch, head, q);
+                    slopes[m][i] = line.x;
+                    offsets.row[m][i] = fmaf(line.x, float(first_key), line.y);
+                }
+        }
         int2 kept_keys[kFragments][2];
         if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
 #pragma unroll
@@ -188,7 +231,9 @@ class ForwardPortable {
                             const bool live = kv_is_there && tile.partial() && q < problem_.q_len;
                             kept &= Mods::mask(problem_, captures_, rows_[m][i], column, batch, head, q_in, kv_in, live) | !tile.partial();
                         }
-                        if constexpr (Mods::kHasScore) {
+                        if constexpr (Offsets::kAny) {
+                            score = fmaf(slopes[m][i], float(8 * n + j), score);
+                        } else if constexpr (Mods::kHasScore) {
                             const bool live = kept && q < problem_.q_len;
                             score = Mods::score(problem_, captures_, rows_[m][i], column, score, batch, head, q_in, kv_in, live);
                         }
@@ -198,7 +243,8 @@ class ForwardPortable {
     }
 
     __device__ __forceinline__ void store(const Softmax<kFragments>& softmax, Output& out) {
-        const int thread = ptx::recompute_from(threadIdx.x), lane = thread % 32, first_row = thread / 32 * kRows;
+        const unsigned thread = ptx::recompute_from(threadIdx.x);
+        const int lane = int(thread % 32), first_row = int(thread / 32) * kRows;
         const int first_query = place().q_tile * kTileQ + first_row;
         const unsigned staged = query_smem_ + first_row * kQueryRowBytes;
         // Where query and output rows differ in length, a warp's output rows overlap other warps' query rows.
@@ -209,7 +255,7 @@ class ForwardPortable {
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int row = 16 * m + 8 * i + lane / 4;
-                const float sum = row_sum(softmax.sum[m][i]);
+                const float sum = row_sum(softmax.sum[m][i]), largest = ptx::load_shared(largest_so_far(m, i));
                 const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 const unsigned target = staged + row * kQueryRowBytes + 2 * (lane % 4) * int(sizeof(Element));
 #pragma unroll
@@ -221,27 +267,25 @@ class ForwardPortable {
                         ptx::store_shared_2(target + n * 32, x, y);
                     }
                 }
-                if (lane % 4 == 0 && first_query + row < problem_.q_len) store_statistics(first_query + row, softmax.largest[m][i], sum);
+                if (lane % 4 == 0 && first_query + row < problem_.q_len) store_statistics(first_query + row, softmax.reference[m][i], sum, largest);
             }
         __syncwarp();
         const auto matrix = Matrix<Element>::of(problem_.out, problem_.out_strides, place().batch, place().head);
         store_rows<Element, Config::kValueDim, kRows, kVector>(matrix, first_query, problem_.q_len, staged, kQueryRowBytes);
     }
 
-    __device__ __forceinline__ void store_statistics(int q, float largest, float sum) const {
-        constexpr float kLn2 = 0.69314718055994530942f;
+    __device__ __forceinline__ void store_statistics(int q, float reference, float sum, float largest) const {
+        const float to_natural = factor() * 0.69314718055994530942f;
         const long long at = (static_cast<long long>(place().batch) * problem_.heads + place().head) * problem_.q_len + q;
-        largest *= factor() * kLn2;
-        if (problem_.lse != nullptr) problem_.lse[at] = sum == 0.0f ? minus_infinity() : largest + logf(sum);
-        if (problem_.max_score != nullptr) problem_.max_score[at] = largest;
+        if (problem_.lse != nullptr) problem_.lse[at] = sum == 0.0f ? minus_infinity() : reference * to_natural + logf(sum);
+        if (problem_.max_score != nullptr) problem_.max_score[at] = largest * to_natural;
     }
 };
 
 template <class Config>
 __device__ __forceinline__ void forward_portable(const Problem& problem, const Captures& captures) {
     extern __shared__ __align__(16) unsigned char smem[];
-    using Kernel = ForwardPortable<Config>;
-    Kernel(problem, captures, *reinterpret_cast<typename Kernel::Shared*>(smem), ptx::shared_address(smem) + Kernel::kSharedBytes).run();
+    ForwardPortable<Config>(problem, captures, smem).run();
 }
 
 }  // namespace flex

@@ -63,6 +63,15 @@ fn demo_says_where_it_could_not_draw() {
 }
 
 #[test]
+fn bench_takes_a_kernel_only_for_a_gpu() {
+    let output = flex(&["bench", "--case", "causal", "--kernel", "portable", "--json"]);
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let message = report["error"].as_str().unwrap();
+    assert!(message.contains("--kernel portable") && message.contains("--backend cuda"), "{message}");
+}
+
+#[test]
 fn mask_counts_the_tiles_of_causal() {
     let report = &json(&["mask", "causal", "--seq-len", "2048"])[0];
     assert_eq!(report["case"], "causal");

@@ -105,7 +105,31 @@ pub struct Problem {
     pub fault: u64,
 }
 
+/// What a launch tells the kernel that judges tiles of a mask (`templates/mask_tiles.cuh`); its parameters are
+/// `(MaskTiles, Captures)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct MaskTiles {
+    /// The tiles, [`flex_core::mask::OpenTile`].
+    pub tiles: u64,
+    /// [`flex_core::mask::TileVerdict`] a tile.
+    pub verdicts: u64,
+    /// How many tiles.
+    pub count: u32,
+    /// Queries a sequence.
+    pub q_len: i32,
+    /// Keys a sequence.
+    pub kv_len: i32,
+    /// Queries a tile.
+    pub tile_q: i32,
+    /// Keys a tile.
+    pub tile_kv: i32,
+    /// Up to the alignment.
+    pub _padding: u32,
+}
+
 const _: () = {
+    assert!(size_of::<MaskTiles>() == 40);
     assert!(size_of::<Strides>() == 24);
     assert!(size_of::<BlockMask>() == 40);
     assert!(size_of::<Fault>() == 28);

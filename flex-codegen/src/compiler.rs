@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bundle::Bundle;
 use crate::cache::DiskCache;
 use crate::nvrtc::{Compilation, Nvrtc};
-use crate::{CodegenError, CompiledKernel, KernelSource, KernelSpec, Resources, env};
+use crate::{Arch, CodegenError, CompiledKernel, KernelSource, KernelSpec, MaskTilesSpec, Resources, env};
 
 /// How often a [`Compiler`] found a kernel where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,29 @@ pub struct Stats {
     pub disk_hits: u64,
 }
 
+/// What kernels are asked for by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Forward(KernelSpec),
+    MaskTiles(MaskTilesSpec),
+}
+
+impl Wanted {
+    fn arch(&self) -> Arch {
+        match self {
+            Self::Forward(spec) => spec.arch,
+            Self::MaskTiles(spec) => spec.arch,
+        }
+    }
+
+    fn source(&self) -> Result<KernelSource, CodegenError> {
+        match self {
+            Self::Forward(spec) => KernelSource::new(spec),
+            Self::MaskTiles(spec) => spec.source(),
+        }
+    }
+}
+
 /// A place that is filled once by whoever comes first; others wait.
 type Slot = Arc<Mutex<Option<Arc<CompiledKernel>>>>;
 
@@ -33,7 +56,7 @@ pub struct Compiler {
     disk: Option<DiskCache>,
     bundle: Option<Bundle>,
     bundle_only: bool,
-    memory: Mutex<HashMap<KernelSpec, Slot>>,
+    memory: Mutex<HashMap<Wanted, Slot>>,
     compiles: AtomicU64,
     memory_hits: AtomicU64,
     bundle_hits: AtomicU64,
@@ -74,19 +97,28 @@ impl Compiler {
     /// If the specification contradicts itself, NVRTC is missing or too old for the architecture, or (a defect of this
     /// crate) the source is refused. Errors are not remembered.
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Arc<CompiledKernel>, CodegenError> {
+        self.get(Wanted::Forward(spec.clone()))
+    }
+
+    /// The kernel that judges tiles of a mask.
+    ///
+    /// # Errors
+    /// As [`kernel`](Self::kernel).
+    pub fn mask_tiles(&self, spec: &MaskTilesSpec) -> Result<Arc<CompiledKernel>, CodegenError> {
+        self.get(Wanted::MaskTiles(spec.clone()))
+    }
+
+    fn get(&self, wanted: Wanted) -> Result<Arc<CompiledKernel>, CodegenError> {
         let slot = {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            match memory.get(spec) {
-                Some(slot) => slot.clone(),
-                None => memory.entry(spec.clone()).or_default().clone(),
-            }
+            memory.entry(wanted.clone()).or_default().clone()
         };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = &*slot {
             self.memory_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(kernel.clone());
         }
-        let kernel = self.find_or_compile(spec)?;
+        let kernel = self.find_or_compile(&wanted)?;
         *slot = Some(kernel.clone());
         Ok(kernel)
     }
@@ -96,15 +128,15 @@ impl Compiler {
     pub fn kernels(&self) -> Vec<(String, Arc<CompiledKernel>)> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let made = |slot: &Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let described = |spec| KernelSource::new(spec).map(|source| source.describe).unwrap_or_default();
+        let described = |wanted: &Wanted| wanted.source().map(|source| source.describe).unwrap_or_default();
         let mut kernels: Vec<_> =
-            memory.iter().filter_map(|(spec, slot)| Some((described(spec), made(slot)?))).collect();
+            memory.iter().filter_map(|(wanted, slot)| Some((described(wanted), made(slot)?))).collect();
         kernels.sort_by(|a, b| a.1.key.cmp(&b.1.key));
         kernels
     }
 
-    fn find_or_compile(&self, spec: &KernelSpec) -> Result<Arc<CompiledKernel>, CodegenError> {
-        let source = KernelSource::new(spec)?;
+    fn find_or_compile(&self, wanted: &Wanted) -> Result<Arc<CompiledKernel>, CodegenError> {
+        let source = wanted.source()?;
         let key = source.key();
         if let Some(kernel) = self.bundle.as_ref().and_then(|bundle| bundle.get(&key)) {
             self.bundle_hits.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +146,7 @@ impl Compiler {
             return Err(CodegenError::NotInBundle { key, describe: source.describe });
         }
         let nvrtc = Nvrtc::get()?;
-        nvrtc.check_arch(spec.arch)?;
+        nvrtc.check_arch(wanted.arch())?;
         let version = nvrtc.version();
         if let Some(kernel) = self.disk.as_ref().and_then(|disk| disk.load(&key, &version)) {
             self.disk_hits.fetch_add(1, Ordering::Relaxed);

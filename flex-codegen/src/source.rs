@@ -6,7 +6,7 @@ use flex_core::attention::DType;
 
 use crate::plan::{hopper, portable};
 use crate::{
-    CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, Template,
+    Arch, CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, Template,
 };
 
 /// The generated `Captures` and `Mods`, and what the host must know of them.
@@ -50,12 +50,14 @@ macro_rules! templates {
         &[$(($name, include_str!(concat!("../../templates/", $name)))),*]
     };
 }
+pub(crate) use templates;
 
 const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "forward_portable.cuh",
     "flex/default_mods.cuh",
     "flex/elements.cuh",
     "flex/fault.cuh",
+    "flex/mod_traits.cuh",
     "flex/ops.cuh",
     "flex/problem.cuh",
     "flex/products.cuh",
@@ -64,6 +66,7 @@ const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "flex/products_tf32.cuh",
     "flex/ptx.cuh",
     "flex/softmax.cuh",
+    "flex/tile_copy.cuh",
     "flex/tile_io.cuh",
     "flex/tile_walk.cuh",
 ];
@@ -103,6 +106,11 @@ impl KernelSource {
         match spec.schedule.template {
             Template::ForwardPortable => Self::forward_portable(spec, snippet),
             Template::ForwardSm90 => Self::forward_sm90(spec, snippet),
+            Template::MaskTiles => Err(CodegenError::Spec {
+                what: "the template",
+                got: spec.schedule.template.name().into(),
+                expected: "one that computes attention",
+            }),
         }
     }
 
@@ -151,11 +159,11 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
             describe,
             text,
             headers: FORWARD_PORTABLE.to_vec(),
-            options: options(spec),
+            options: Self::options(spec.arch, spec.precision == Precision::Accurate),
             entry,
             schedule: spec.schedule,
             threads,
-            smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, tile_q, tile_kv),
+            smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, &spec.schedule),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })
@@ -195,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
             describe,
             text,
             headers: FORWARD_SM90.to_vec(),
-            options: options(spec),
+            options: Self::options(spec.arch, spec.precision == Precision::Accurate),
             entry,
             schedule: spec.schedule,
             // The warpgroup that feeds the others comes on top.
@@ -204,6 +212,20 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })
+    }
+
+    pub(crate) fn options(arch: Arch, accurate: bool) -> Vec<String> {
+        let mut options = vec![
+            format!("--gpu-architecture={arch}"),
+            "--std=c++17".into(),
+            "-default-device".into(),
+            "--ptxas-options=-v".into(),
+        ];
+        if accurate {
+            // Mods round after every operation, as Rust does; the templates fuse explicitly.
+            options.push("--fmad=false".into());
+        }
+        options
     }
 
     /// The name of the kernel in caches and bundles: the hash of everything that goes into the compiler, and
@@ -226,20 +248,6 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
         part(&format!("{:?} {:?}", self.captures, self.fault_sites));
         hash.finalize().to_hex()[..32].to_owned()
     }
-}
-
-fn options(spec: &KernelSpec) -> Vec<String> {
-    let mut options = vec![
-        format!("--gpu-architecture={}", spec.arch),
-        "--std=c++17".into(),
-        "-default-device".into(),
-        "--ptxas-options=-v".into(),
-    ];
-    if spec.precision == Precision::Accurate {
-        // Mods round after every operation, as Rust does; the templates fuse explicitly.
-        options.push("--fmad=false".into());
-    }
-    options
 }
 
 fn describe(spec: &KernelSpec) -> String {
@@ -282,7 +290,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::Arch;
     use crate::plan::portable::tests::any_schedule;
 
     #[test]

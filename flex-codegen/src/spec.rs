@@ -38,6 +38,8 @@ pub enum Template {
     ForwardPortable,
     /// TMA, mbarriers, wgmma and warp roles, sm_90a.
     ForwardSm90,
+    /// Judges tiles of a mask, sm_80 and up; never chosen for attention.
+    MaskTiles,
 }
 
 impl Template {
@@ -46,6 +48,7 @@ impl Template {
         match self {
             Self::ForwardPortable => "forward_portable",
             Self::ForwardSm90 => "forward_sm90",
+            Self::MaskTiles => "mask_tiles",
         }
     }
 }

@@ -107,15 +107,6 @@ impl<'a> Call<'a> {
         self.options.stream.unwrap_or(self.query.stream())
     }
 
-    /// The mask: a block mask goes before a mask mod.
-    fn mask(&self) -> MaskSource<'a> {
-        match (self.block_mask, self.mask_mod) {
-            (Some(mask), _) => MaskSource::Block(mask),
-            (None, Some(mask)) => MaskSource::Mod(mask),
-            (None, None) => MaskSource::None,
-        }
-    }
-
     fn validate(&self) -> Result<Shape, Error> {
         let expected = self.query.dtype();
         for (tensor, got) in [("key", self.key.dtype()), ("value", self.value.dtype())] {
@@ -163,7 +154,7 @@ impl<'a> Call<'a> {
             tensor.map_or(Ok(()), |tensor| check_device(name, &tensor, device))?;
         }
 
-        let scale = self.scale.unwrap_or_else(|| 1.0 / (shape.head_dim as f32).sqrt());
+        let scale = self.scale.unwrap_or_else(|| shape.default_scale());
         let describable = [&self.query, &self.key, &self.value].into_iter().all(TensorMap::can_describe);
         let spec = CallSpec {
             shape: *shape,
@@ -174,7 +165,7 @@ impl<'a> Call<'a> {
             precision: self.options.precision,
             matmul: self.options.matmul,
             force: self.options.force,
-            mask: self.mask(),
+            mask: MaskSource::of(self.block_mask, self.mask_mod),
             score: self.score_mod,
         };
         let call = device.calls().get(device, &spec)?;
@@ -195,8 +186,8 @@ impl<'a> Call<'a> {
 
         let _context = device.enter()?;
         let maps = match call.kernel.compiled.template {
-            Template::ForwardPortable => None,
             Template::ForwardSm90 => Some(self.tensor_maps(&call)?),
+            _ => None,
         };
         let streams = || tensors.iter().map(|(_, tensor, _)| *tensor).chain(rows.iter().filter_map(|r| r.1));
         for tensor in streams() {
@@ -223,15 +214,19 @@ fn launch_and_check(
     spec: &CallSpec<'_>,
 ) -> Result<Option<ModFault>, CudaError> {
     let compiled = &call.kernel.compiled;
+    let capturing = stream.is_capturing()?;
+    if capturing && compiled.can_fault() {
+        return Err(CudaError::FaultInCapture);
+    }
+    if capturing {
+        call.keep_for_graph();
+    }
     if maps.is_some() {
-        problem.next_work = stream.device().work_counters().get(stream)?;
+        problem.next_work = stream.device().work_counters().get(stream, capturing)?;
     }
     if !compiled.can_fault() {
         launch(stream, call, &problem, maps)?;
         return Ok(None);
-    }
-    if stream.is_capturing()? {
-        return Err(CudaError::FaultInCapture);
     }
     let device = stream.device();
     let record = device.faults().take(device)?;

@@ -2,20 +2,19 @@
 //! cheap identities, so that a steady call compiles, uploads and allocates nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use flex_codegen::{Guards, Matmul, Precision, Template, abi, plan};
-use flex_core::analysis::interval::IndexBox;
-use flex_core::analysis::unsigned::unsigned_divisions;
+use flex_codegen::{Arch, CallPlan, CallRequest, KernelSpec, Matmul, Precision, Template, abi, plan};
 use flex_core::attention::{DType, Shape};
-use flex_core::capture::Capture;
+use flex_core::capture::{Array, Capture};
 use flex_core::ir::Expr;
-use flex_core::mask::{BlockMask, BlockSize, RunTable};
+use flex_core::mask::{BlockMask, BlockSize, Extent, RunTable, create_block_mask};
 use flex_core::mods::{BoundExpr, MaskMod, ScoreMod};
 
 use super::captures::{self, CaptureCopies};
 use super::kept_keys::KeptKeys;
+use super::mask_building;
 use super::masks::{self, DeviceMask, DeviceMasks, MaskKey};
 use super::memory::DeviceBuffer;
 use super::modules::LoadedKernel;
@@ -46,7 +45,7 @@ pub(super) struct CallSpec<'a> {
 
 /// Where the mask of a call comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MaskSource<'a> {
+pub(crate) enum MaskSource<'a> {
     /// Every query sees every key.
     None,
     /// Tiles that are known.
@@ -55,7 +54,63 @@ pub(super) enum MaskSource<'a> {
     Mod(&'a MaskMod),
 }
 
+impl<'a> CallSpec<'a> {
+    /// The tiles of the mask: those given, or those that `build` makes. Building them also proves that no kept element
+    /// faults, which kernels do not look for in masks.
+    fn block_mask<'m>(
+        &self,
+        built: &'m mut Option<BlockMask>,
+        build: impl FnOnce(&MaskMod, Extent) -> Result<BlockMask, Error>,
+    ) -> Result<Option<&'m BlockMask>, Error>
+    where
+        'a: 'm,
+    {
+        match self.mask {
+            MaskSource::None => Ok(None),
+            MaskSource::Block(mask) => Ok(Some(mask)),
+            MaskSource::Mod(mask) => Ok(Some(built.insert(build(mask, self.shape.extent())?))),
+        }
+    }
+
+    /// What is asked of the kernel, on a device of this kind.
+    fn request<'m>(&self, arch: Arch, smem_limit: u32, mask: Option<&'m BlockMask>) -> CallRequest<'m>
+    where
+        'a: 'm,
+    {
+        CallRequest {
+            arch,
+            smem_limit,
+            dtype: self.dtype,
+            shape: self.shape,
+            vector_access: self.vector_access,
+            bulk_copies: self.bulk_copies,
+            positive_scale: self.positive_scale,
+            precision: self.precision,
+            matmul: self.matmul,
+            force: self.force,
+            mask,
+            score: self.score.map(ScoreMod::bound),
+        }
+    }
+
+    /// The kernel that the call takes on a device of this architecture.
+    pub(super) fn kernel(&self, arch: Arch) -> Result<KernelSpec, Error> {
+        let mut built = None;
+        let mask = self.block_mask(&mut built, |mask, extent| Ok(create_block_mask(mask, extent)?))?;
+        Ok(self.request(arch, arch.smem_limit(), mask).plan().map_err(CudaError::from)?.spec)
+    }
+}
+
 impl<'a> MaskSource<'a> {
+    /// Of what a call was given; a block mask goes before a mask mod.
+    pub(crate) fn of(block_mask: Option<&'a BlockMask>, mask_mod: Option<&'a MaskMod>) -> Self {
+        match (block_mask, mask_mod) {
+            (Some(mask), _) => Self::Block(mask),
+            (None, Some(mask)) => Self::Mod(mask),
+            (None, None) => Self::None,
+        }
+    }
+
     /// The mask of partial tiles.
     pub(super) fn bound(self) -> Option<&'a BoundExpr> {
         match self {
@@ -77,7 +132,15 @@ pub(super) struct PreparedCall {
     _copies: Vec<Arc<DeviceBuffer>>,
     _mask: Option<Arc<DeviceMask>>,
     used: AtomicU64,
+    in_graph: AtomicBool,
     owners: Owners,
+}
+
+impl PreparedCall {
+    /// Keeps the call for as long as its mods live: a graph may launch it at any time.
+    pub(super) fn keep_for_graph(&self) {
+        self.in_graph.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The identity of a call. Addresses stand for what lies there: a [`PreparedCall`] holds weak references, so that no
@@ -122,6 +185,7 @@ impl CallCache {
     /// The call, prepared now or before.
     pub(super) fn get(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<Arc<PreparedCall>, Error> {
         let key = CallKey::of(spec);
+        let unused;
         {
             let mut kept = self.lock();
             kept.clock += 1;
@@ -129,21 +193,43 @@ impl CallCache {
                 call.used.store(kept.clock, Ordering::Relaxed);
                 return Ok(call.clone());
             }
-            let unused = kept.sweep();
-            drop(kept);
-            // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
-            // compilation.
-            drop(unused);
+            unused = kept.sweep();
         }
+        let _beside = device.beside_captures()?;
+        // Outside the lock: freeing waits for the device, and other threads must not wait for that, or for a
+        // compilation.
+        drop(unused);
         let call = Arc::new(self.prepare(device, spec)?);
         let mut kept = self.lock();
         call.used.store(kept.clock, Ordering::Relaxed);
         Ok(kept.calls.entry(key).or_insert(call).clone())
     }
 
+    /// A captured array on the device, copied now or before.
+    pub(super) fn copy_of(
+        &self,
+        device: CudaDevice,
+        array: &Arc<Array>,
+    ) -> Result<Arc<DeviceBuffer>, CudaError> {
+        if let Some(known) = self.lock().copies.get(array) {
+            return Ok(known);
+        }
+        let copy = captures::upload(device, array)?;
+        Ok(self.lock().copies.keep(array, copy))
+    }
+
+    /// Uses memory that is on the device already instead of a copy.
+    pub(super) fn adopt(&self, array: &Arc<Array>, memory: DeviceBuffer) {
+        self.lock().copies.keep(array, memory);
+    }
+
     /// Forgets all calls, captures and masks.
     pub(super) fn clear(&self) {
-        let forgotten = std::mem::take(&mut *self.lock());
+        let mut kept = self.lock();
+        let forgotten =
+            (std::mem::take(&mut kept.calls), std::mem::take(&mut kept.masks), kept.copies.clear());
+        drop(kept);
+        // Outside the lock, because freeing waits for the device.
         drop(forgotten);
     }
 
@@ -153,57 +239,38 @@ impl CallCache {
     }
 
     fn prepare(&self, device: CudaDevice, spec: &CallSpec<'_>) -> Result<PreparedCall, Error> {
-        let CallSpec { shape, dtype, vector_access, bulk_copies, matmul, force, .. } = *spec;
-        let kept = match spec.mask {
-            MaskSource::Block(mask) => KeptKeys::of(mask),
-            _ => None,
-        };
-        // A table of kept keys stands for the mask and its captures.
-        let mask = spec.mask.bound().filter(|_| kept.is_none());
-        let score = spec.score.map(ScoreMod::bound);
-
-        let (arch, smem_limit) = (device.arch(), device.smem_bytes());
-        let guards = Guards::prove(mask, score, &shape.extent(), spec.positive_scale);
-        let mods = plan::ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards);
-        let request =
-            plan::Request { arch, smem_limit, dtype, matmul, shape, vector_access, bulk_copies, mods, force };
-        let plan = plan::plan(&request).map_err(CudaError::from)?;
-        let mut kernel_spec = request.spec(&plan);
-        kernel_spec.precision = spec.precision.unwrap_or(kernel_spec.precision);
-        kernel_spec.guards = guards;
-        kernel_spec.kept_keys_from_table = kept.is_some();
-        let everywhere = IndexBox::of(&shape.extent());
-        let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
-        kernel_spec.mask = mask.map(code_of);
-        kernel_spec.score = score.map(code_of);
+        let shape = spec.shape;
+        let mut built = None;
+        let block_mask =
+            spec.block_mask(&mut built, |mask, extent| mask_building::for_call(device, mask, extent))?;
+        let request = spec.request(device.arch(), device.smem_bytes(), block_mask);
+        let CallPlan { spec: kernel_spec, kept_keys, reason } = request.plan().map_err(CudaError::from)?;
         let compiled = compiler().kernel(&kernel_spec).map_err(CudaError::from)?;
-        tracing::debug!(%device, key = compiled.key, reason = plan.reason, "call prepared");
+        tracing::debug!(%device, key = compiled.key, reason, "call prepared");
 
         let items = compiled.grid(shape.batch, shape.heads, shape.q_len).ok_or_else(|| {
             CudaError::TooManyTiles { items: shape.batch * shape.heads * compiled.q_tiles(shape.q_len) }
         })?;
         let blocks = match compiled.template {
-            Template::ForwardPortable => items,
             // Persistent: its blocks draw items until none is left.
             Template::ForwardSm90 => items.min(device.multiprocessors()),
+            _ => items,
         };
         let kernel = device.modules().load(device, compiled)?;
 
-        let device_mask = self.device_mask(device, spec, kept.as_ref(), &kernel)?;
+        let kept = kept_keys.zip(block_mask).map(|(intervals, mask)| KeptKeys::new(intervals, mask));
+        let mask = spec.mask.bound().filter(|_| kept.is_none());
+        let score = spec.score.map(ScoreMod::bound);
+        let device_mask = block_mask
+            .map(|mask| self.device_mask(device, spec, mask, kept.as_ref(), &kernel))
+            .transpose()?;
         let mut copies = Vec::new();
         let mut captures = Vec::new();
         kernel.compiled.captures.pack(
             mask,
             score,
             |array| -> Result<u64, CudaError> {
-                let known = self.lock().copies.get(array);
-                let copy = match known {
-                    Some(copy) => copy,
-                    None => {
-                        let copy = captures::upload(device, array)?;
-                        self.lock().copies.keep(array, copy)
-                    }
-                };
+                let copy = self.copy_of(device, array)?;
                 let ptr = copy.ptr();
                 copies.push(copy);
                 Ok(ptr)
@@ -229,6 +296,7 @@ impl CallCache {
             _copies: copies,
             _mask: device_mask,
             used: AtomicU64::new(0),
+            in_graph: AtomicBool::new(false),
             owners: Owners::of(spec),
         })
     }
@@ -238,29 +306,13 @@ impl CallCache {
         &self,
         device: CudaDevice,
         spec: &CallSpec<'_>,
+        mask: &BlockMask,
         kept: Option<&KeptKeys>,
         kernel: &LoadedKernel,
-    ) -> Result<Option<Arc<DeviceMask>>, Error> {
+    ) -> Result<Arc<DeviceMask>, Error> {
         let (tile_q, tile_kv) = (kernel.compiled.tile_q, kernel.compiled.tile_kv);
         let tiles = BlockSize { q: tile_q as usize, kv: tile_kv as usize };
         let element_bytes = spec.dtype.size();
-        let mask = match spec.mask {
-            MaskSource::None => return Ok(None),
-            // Building it also proves that no kept element faults, which kernels do not look for in masks.
-            MaskSource::Mod(mask) => {
-                let built = BlockMask::builder(mask).block_size(tiles).build(spec.shape.extent())?;
-                let tiled = TiledRuns::of(&built, tiles)?;
-                return Ok(Some(Arc::new(masks::upload(
-                    device,
-                    &built,
-                    &tiled,
-                    None,
-                    &spec.shape,
-                    element_bytes,
-                )?)));
-            }
-            MaskSource::Block(mask) => mask,
-        };
         let key = MaskKey {
             table: address(mask.shared_table()),
             tile_q,
@@ -269,12 +321,12 @@ impl CallCache {
             element_bytes,
         };
         if let Some(known) = self.lock().masks.get(&key) {
-            return Ok(Some(known));
+            return Ok(known);
         }
         let tiled = TiledRuns::of(mask, tiles)?;
         let uploaded = Arc::new(masks::upload(device, mask, &tiled, kept, &spec.shape, element_bytes)?);
         self.lock().masks.remember(key, &uploaded);
-        Ok(Some(uploaded))
+        Ok(uploaded)
     }
 }
 
@@ -293,8 +345,10 @@ impl Kept {
             }
             false => 0,
         };
-        let is_unused =
-            |call: &PreparedCall| !call.owners.are_alive() || call.used.load(Ordering::Relaxed) < oldest_kept;
+        let is_unused = |call: &PreparedCall| {
+            let is_old = call.used.load(Ordering::Relaxed) < oldest_kept;
+            !call.owners.are_alive() || is_old && !call.in_graph.load(Ordering::Relaxed)
+        };
         let calls = self.calls.extract_if(|_, call| is_unused(call)).map(|(_, call)| call).collect();
         self.masks.sweep();
         (calls, self.copies.sweep())

@@ -32,6 +32,12 @@ impl CaptureCopies {
         self.copies.entry(array.id()).or_insert_with(new).memory.clone()
     }
 
+    /// Takes out all copies; memory that is not ours stays known.
+    pub(super) fn clear(&mut self) -> Vec<Arc<DeviceBuffer>> {
+        let ours = self.copies.extract_if(|_, copy| !copy.memory.is_borrowed());
+        ours.map(|(_, copy)| copy.memory).collect()
+    }
+
     /// Takes out the copies of arrays that no mod has any more.
     pub(super) fn sweep(&mut self) -> Vec<Arc<DeviceBuffer>> {
         let orphans = self.copies.extract_if(|_, copy| copy.original.strong_count() == 0);

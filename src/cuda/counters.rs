@@ -23,10 +23,10 @@ struct State {
 }
 
 impl WorkCounters {
-    /// The address of the counter for a launch on `stream`.
-    pub(super) fn get(&self, stream: &CudaStream) -> Result<u64, CudaError> {
+    /// The address of the counter for a launch on `stream`, which may be captured into a graph.
+    pub(super) fn get(&self, stream: &CudaStream, capturing: bool) -> Result<u64, CudaError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if stream.is_capturing()? {
+        if capturing {
             // A graph may run beside its stream, so each of its launches has a counter to itself.
             return state.new_counter(stream.device());
         }
@@ -42,6 +42,7 @@ impl WorkCounters {
 impl State {
     fn new_counter(&mut self, device: CudaDevice) -> Result<u64, CudaError> {
         if self.chunks.is_empty() || self.used_of_last == CHUNK {
+            let _beside = device.beside_captures()?;
             self.chunks.push(DeviceBuffer::uploaded(device, &[0u32; CHUNK])?);
             self.used_of_last = 0;
         }

@@ -1,6 +1,6 @@
 //! GPUs by number: their context, what they can do, and what stays on them between calls.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_uint};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{fmt, ptr};
 
@@ -200,6 +200,17 @@ impl CudaDevice {
     }
 }
 
+impl CudaDevice {
+    /// For what a call does once, which may be while a graph is captured.
+    pub(super) fn beside_captures(self) -> Result<BesideCaptures, CudaError> {
+        let driver = self.driver();
+        let mut mode = constants::CAPTURE_RELAXED;
+        // SAFETY: `mode` is a mode, and a valid place to write.
+        unsafe { driver.exchange_capture_mode(&mut mode)? };
+        Ok(BesideCaptures { driver, previous: mode })
+    }
+}
+
 impl PartialEq for CudaDevice {
     fn eq(&self, other: &Self) -> bool {
         ptr::eq(self.0, other.0)
@@ -217,6 +228,20 @@ impl fmt::Debug for CudaDevice {
 impl fmt::Display for CudaDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cuda:{}", self.0.ordinal)
+    }
+}
+
+/// Lets the thread allocate, copy and wait, on streams that are not captured, while some stream is captured into a graph;
+/// until the guard is dropped.
+pub(super) struct BesideCaptures {
+    driver: &'static Driver,
+    previous: c_uint,
+}
+
+impl Drop for BesideCaptures {
+    fn drop(&mut self) {
+        // SAFETY: it was the thread's mode before, and `previous` is a valid place to write.
+        let _ = unsafe { self.driver.exchange_capture_mode(&mut self.previous) };
     }
 }
 

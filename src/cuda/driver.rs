@@ -74,6 +74,7 @@ pub(super) mod constants {
     pub(crate) const LOCATION_DEVICE: c_uint = 1;
 
     pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;
+    pub(crate) const CAPTURE_RELAXED: c_uint = 2;
     pub(crate) const EVENT_DISABLE_TIMING: c_uint = 2;
 
     pub(crate) const ERROR_OUT_OF_MEMORY: c_uint = 2;
@@ -156,6 +157,7 @@ driver_functions! {
     stream_wait_event = "cuStreamWaitEvent"(stream: Handle, event: Handle, flags: c_uint);
     stream_id = "cuStreamGetId"(stream: Handle, id: *mut u64);
     stream_context = "cuStreamGetCtx"(stream: Handle, context: *mut Handle);
+    exchange_capture_mode = "cuThreadExchangeStreamCaptureMode"(mode: *mut c_uint);
     stream_is_capturing = "cuStreamIsCapturing"(stream: Handle, status: *mut c_uint);
     event_create = "cuEventCreate"(event: *mut Handle, flags: c_uint);
     event_record = "cuEventRecord"(event: Handle, stream: Handle);

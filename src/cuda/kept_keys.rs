@@ -1,13 +1,9 @@
 //! The keys that each query keeps, as a table: for masks that keep one interval a row but cannot be computed from the
 //! row alone, such as sorted documents. The kernel then compares with two numbers instead of evaluating the mask.
 
-use flex_codegen::keeps_an_interval;
 use flex_core::analysis::kept_interval::KeptIntervals;
-use flex_core::mask::{BlockMask, Origin};
+use flex_core::mask::BlockMask;
 use rayon::prelude::*;
-
-/// Beyond this many queries the table would take longer to make than it saves.
-const MAX_ENTRIES: usize = 1 << 20;
 
 /// The intervals of a mask.
 #[derive(Debug)]
@@ -19,20 +15,13 @@ pub(super) struct KeptKeys {
 }
 
 impl KeptKeys {
-    /// The intervals, if the mask keeps one in every row and a table is the best way to say so.
-    pub(super) fn of(mask: &BlockMask) -> Option<Self> {
-        // Only a proved block mask says that the mask does not fault.
-        if mask.origin() != Origin::Proved || keeps_an_interval(mask.mask_mod().bound().expr()) {
-            return None;
-        }
+    /// The intervals of a block mask, for the batch entries and heads that it depends on.
+    pub(super) fn new(intervals: KeptIntervals, mask: &BlockMask) -> Self {
         let extent = mask.extent();
         let (batch_rows, head_rows) = mask.row_strides();
         let batch = if batch_rows == 0 { 1 } else { extent.batch };
         let heads = if head_rows == 0 { 1 } else { extent.heads };
-        let q_len = extent.q_len;
-        let fits = batch.saturating_mul(heads).saturating_mul(q_len) <= MAX_ENTRIES;
-        let intervals = if fits { KeptIntervals::of(mask)? } else { return None };
-        Some(Self { intervals, batch, heads, q_len })
+        Self { intervals, batch, heads, q_len: extent.q_len }
     }
 
     /// `[first, end)` of every query.
@@ -55,25 +44,16 @@ impl KeptKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::library::{causal, document_causal, natten};
+    use crate::library::document_causal;
     use flex_core::mask::{Extent, create_block_mask};
-
-    fn kept(mask: &crate::MaskMod) -> Option<KeptKeys> {
-        let extent = Extent { batch: 2, heads: 3, q_len: 6, kv_len: 6 };
-        KeptKeys::of(&create_block_mask(mask, extent).unwrap())
-    }
 
     #[test]
     fn sorted_documents_have_a_table() {
-        let kept = kept(&document_causal::bind(&[0, 0, 0, 4, 4, 7]).unwrap()).unwrap();
+        let extent = Extent { batch: 2, heads: 3, q_len: 6, kv_len: 6 };
+        let mask = document_causal::bind(&[0, 0, 0, 4, 4, 7]).unwrap();
+        let mask = create_block_mask(&mask, extent).unwrap();
+        let kept = KeptKeys::new(KeptIntervals::of(&mask).unwrap(), &mask);
         assert_eq!(kept.table(), [[0, 1], [0, 2], [0, 3], [3, 4], [3, 5], [5, 6]]);
         assert_eq!(kept.strides(), (0, 0));
-    }
-
-    #[test]
-    fn what_the_kernel_computes_itself_or_is_no_interval_has_none() {
-        assert!(kept(&causal::bind().unwrap()).is_none());
-        assert!(kept(&document_causal::bind(&[4, 0, 4, 0, 4, 7]).unwrap()).is_none());
-        assert!(kept(&natten::bind(3, 2, 3).unwrap()).is_none());
     }
 }

@@ -5,7 +5,7 @@ use bytemuck::Pod;
 use super::driver::{DevicePtr, constants};
 use super::{CudaDevice, CudaError, CudaStream};
 
-/// Owned device memory.
+/// Device memory: owned, or borrowed for as long as its user vouches for.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
     ptr: DevicePtr,
@@ -21,6 +21,8 @@ enum Home {
     /// The device: for what lives long. Freeing it waits for the device, so that no stream can still be reading. The
     /// stream orders the owner's work.
     Device(CudaStream),
+    /// Somebody else, who frees it.
+    Borrowed(CudaStream),
 }
 
 impl DeviceBuffer {
@@ -47,6 +49,16 @@ impl DeviceBuffer {
     /// Memory with undefined contents that outlives streams.
     pub(super) fn on_device(device: CudaDevice, bytes: usize) -> Result<Self, CudaError> {
         Self::outside_pool(device.stream()?.clone(), bytes)
+    }
+
+    /// Memory of somebody else, which outlives the value and the work that uses it.
+    pub(super) fn borrowed(device: CudaDevice, ptr: DevicePtr, bytes: usize) -> Result<Self, CudaError> {
+        Ok(Self { ptr, bytes, home: Home::Borrowed(device.stream()?.clone()) })
+    }
+
+    /// Whether somebody else owns it.
+    pub(super) fn is_borrowed(&self) -> bool {
+        matches!(self.home, Home::Borrowed(_))
     }
 
     fn outside_pool(stream: CudaStream, bytes: usize) -> Result<Self, CudaError> {
@@ -88,7 +100,7 @@ impl DeviceBuffer {
 
     /// The stream that its owner's work is ordered by.
     pub(crate) fn stream(&self) -> &CudaStream {
-        let (Home::Stream(stream) | Home::Device(stream)) = &self.home;
+        let (Home::Stream(stream) | Home::Device(stream) | Home::Borrowed(stream)) = &self.home;
         stream
     }
 
@@ -150,6 +162,7 @@ impl Drop for DeviceBuffer {
             match &self.home {
                 Home::Stream(stream) => device.driver().pool_free(self.ptr, stream.raw()),
                 Home::Device(_) => device.driver().memory_free(self.ptr),
+                Home::Borrowed(_) => Ok(()),
             }
         };
     }

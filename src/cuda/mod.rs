@@ -17,7 +17,13 @@
 //! **When a call returns.** Calls return when the work is queued, in the order of their stream. Only where a mod may
 //! fault (load out of bounds, divide by zero) and the analysis could not exclude it, a call waits for the kernel and
 //! returns the fault.
+//!
+//! **Graphs.** A call with borrowed tensors and results of the stream that is captured adds one kernel to the graph. The
+//! captures and the block mask stay on the device while their mods and [`BlockMask`](flex_core::mask::BlockMask) live:
+//! keep these, and do not [`trim`](CudaDevice::trim), as long as the graph is launched.
 
+mod ahead;
+mod array;
 mod attention;
 mod calls;
 mod captures;
@@ -29,6 +35,7 @@ mod error;
 mod faults;
 mod kept_keys;
 mod layout;
+mod mask_building;
 mod masks;
 mod memory;
 mod modules;
@@ -38,6 +45,7 @@ mod tiling;
 pub mod timing;
 mod tma;
 
+pub use array::CudaArray;
 pub use attention::CudaOptions;
 pub use compiler::{compiler, set_compiler};
 pub use device::CudaDevice;
@@ -47,8 +55,10 @@ pub use tensor::{CudaTensorMut, CudaTensorRef};
 
 pub use flex_codegen::bundle::{Bundle, BundleError};
 pub use flex_codegen::plan::Force;
-pub use flex_codegen::{Compiler, Matmul, Precision, Schedule, Stats, Template};
+pub use flex_codegen::{Arch, Compiler, KernelSpec, Matmul, Precision, Schedule, Stats, Template};
 
+pub(crate) use ahead::AheadCall;
 pub(crate) use attention::Call;
+pub(crate) use calls::MaskSource;
 pub(crate) use memory::DeviceBuffer;
 pub(crate) use tensor::{download, upload};

@@ -158,8 +158,8 @@ pub(crate) fn upload(tensor: &Tensor, host: &HostBuffer, device: CudaDevice) -> 
 
 /// A copy of a device tensor in host memory, with the same strides: only what lies between the first and the last
 /// element is copied.
-pub(crate) fn download(tensor: &Tensor, buffer: &DeviceBuffer) -> Result<Tensor, CudaError> {
-    let mut host = HostBuffer::zeros(tensor.dtype, tensor.reach());
+pub(crate) fn download(tensor: &Tensor, buffer: &DeviceBuffer) -> Result<Tensor, Error> {
+    let mut host = HostBuffer::zeros(tensor.dtype, tensor.reach())?;
     buffer.download(buffer.stream(), tensor.offset * tensor.dtype.size(), host.bytes_mut())?;
     let (dtype, shape, strides) = (tensor.dtype, tensor.shape, tensor.strides);
     Ok(Tensor { storage: Storage::Host(Arc::new(host)), dtype, shape, strides, offset: 0 })

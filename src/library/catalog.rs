@@ -90,6 +90,11 @@ pub const MASKS: &[LibraryMask] = &[
         bind: |len| document_causal::bind(documents(len)),
     },
     LibraryMask {
+        name: "shuffled_document",
+        description: "the same documents, their tokens in no order: every tile is mixed",
+        bind: |len| document::bind(shuffled(documents(len))),
+    },
+    LibraryMask {
         name: "padding",
         description: "a sequence that fills three quarters of the length",
         bind: |len| padding::bind(&[len - len / 4]),
@@ -151,6 +156,16 @@ fn documents(len: i32) -> Vec<i32> {
         ids.resize((until * i64::from(len) / total) as usize, id as i32);
     }
     ids
+}
+
+/// The same numbers in an order that is always the same one and has no pattern.
+fn shuffled(mut numbers: Vec<i32>) -> Vec<i32> {
+    let mut state = 1u32;
+    for i in (1..numbers.len()).rev() {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        numbers.swap(i, state as usize % (i + 1));
+    }
+    numbers
 }
 
 /// The last descendant of every node of a balanced binary tree in depth-first order.

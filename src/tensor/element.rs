@@ -3,6 +3,8 @@
 use flex_core::attention::{DType, Elements, ElementsMut};
 use half::{bf16, f16};
 
+use super::TensorError;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
@@ -46,13 +48,32 @@ element!(f32, F32);
 element!(f16, F16);
 element!(bf16, BF16);
 
+/// An empty vector with room for `count` elements.
+///
+/// # Errors
+/// [`TensorError::OutOfMemory`].
+pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, TensorError> {
+    let mut elements = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    elements.try_reserve_exact(count).map_err(|_| TensorError::OutOfMemory { bytes })?;
+    Ok(elements)
+}
+
 impl HostBuffer {
-    pub(crate) fn zeros(dtype: DType, count: usize) -> Self {
-        match dtype {
-            DType::F32 => Self::F32(vec![0.0; count]),
-            DType::F16 => Self::F16(vec![f16::ZERO; count]),
-            DType::BF16 => Self::BF16(vec![bf16::ZERO; count]),
+    /// # Errors
+    /// [`TensorError::OutOfMemory`].
+    pub(crate) fn zeros(dtype: DType, count: usize) -> Result<Self, TensorError> {
+        /// Zeroed pages come from the system as they are touched, which only `vec!` asks for; but it aborts where there
+        /// are none, so that is tried out before.
+        fn zeroed<T: Copy>(zero: T, count: usize) -> Result<Vec<T>, TensorError> {
+            drop(reserved::<T>(count)?);
+            Ok(vec![zero; count])
         }
+        Ok(match dtype {
+            DType::F32 => Self::F32(zeroed(0.0, count)?),
+            DType::F16 => Self::F16(zeroed(f16::ZERO, count)?),
+            DType::BF16 => Self::BF16(zeroed(bf16::ZERO, count)?),
+        })
     }
 
     pub(crate) fn from_f32(dtype: DType, elements: Vec<f32>) -> Self {

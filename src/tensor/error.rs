@@ -17,6 +17,12 @@ pub enum TensorError {
         /// The shape.
         shape: [usize; 4],
     },
+    /// Host memory ran out.
+    #[error("no {bytes} bytes of host memory are left for a tensor: use smaller tensors or free some")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// The number of elements is not the shape's.
     #[error("shape {shape:?} has {expected} elements, got {got}")]
     ElementCount {

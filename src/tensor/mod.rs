@@ -62,12 +62,12 @@ impl Tensor {
     /// A tensor computed from its indices `[batch, head, position, component]`.
     ///
     /// # Errors
-    /// If a dimension is 0 or the number of elements overflows.
+    /// If a dimension is 0, the number of elements overflows, or there is no memory for them.
     pub fn from_fn<T: Element>(
         shape: [usize; 4],
         mut element: impl FnMut([usize; 4]) -> T,
     ) -> Result<Self, TensorError> {
-        let mut elements = Vec::with_capacity(element_count(shape)?);
+        let mut elements = element::reserved(element_count(shape)?)?;
         for b in 0..shape[0] {
             for h in 0..shape[1] {
                 for s in 0..shape[2] {
@@ -81,9 +81,9 @@ impl Tensor {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// If a dimension is 0 or the number of elements overflows.
+    /// If a dimension is 0, the number of elements overflows, or there is no memory for them.
     pub fn zeros(dtype: DType, shape: [usize; 4]) -> Result<Self, TensorError> {
-        Ok(Self::from_buffer(HostBuffer::zeros(dtype, element_count(shape)?), shape))
+        Ok(Self::from_buffer(HostBuffer::zeros(dtype, element_count(shape)?)?, shape))
     }
 
     pub(crate) fn from_buffer(buffer: HostBuffer, shape: [usize; 4]) -> Self {
@@ -126,7 +126,7 @@ impl Tensor {
             #[cfg(feature = "cuda")]
             (Storage::Host(host), Device::Cuda(gpu)) => Ok(crate::cuda::upload(self, host, *gpu)?),
             #[cfg(feature = "cuda")]
-            (Storage::Cuda(buffer), Device::Cpu) => Ok(crate::cuda::download(self, buffer)?),
+            (Storage::Cuda(buffer), Device::Cpu) => crate::cuda::download(self, buffer),
             // From one GPU to another, by way of the host.
             _ => self.to(&Device::Cpu)?.to(device),
         }
@@ -191,11 +191,11 @@ impl Tensor {
     /// The elements in row-major order, widened to f32 (exact), wherever the tensor is.
     ///
     /// # Errors
-    /// If the tensor is on a GPU and copying fails.
+    /// If there is no memory for them, or the tensor is on a GPU and copying fails.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>, Error> {
         let on_host = self.to(&Device::Cpu)?;
         let buffer = on_host.host_buffer()?;
-        let mut out = Vec::with_capacity(self.shape.iter().product());
+        let mut out = element::reserved(self.shape.iter().product())?;
         let all = buffer.elements();
         for_each_offset(on_host.shape, on_host.strides, |offset| out.push(all.get(on_host.offset + offset)));
         Ok(out)
@@ -204,14 +204,14 @@ impl Tensor {
     /// The elements in row-major order, wherever the tensor is.
     ///
     /// # Errors
-    /// If the tensor has another type, or it is on a GPU and copying fails.
+    /// If the tensor has another type, there is no memory for the elements, or it is on a GPU and copying fails.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>, Error> {
         let on_host = self.to(&Device::Cpu)?;
         let buffer = on_host.host_buffer()?;
         let Some(all) = T::from_elements(buffer.elements()) else {
             return Err(TensorError::WrongType { expected: self.dtype, got: T::DTYPE }.into());
         };
-        let mut out = Vec::with_capacity(self.shape.iter().product());
+        let mut out = element::reserved(self.shape.iter().product())?;
         for_each_offset(on_host.shape, on_host.strides, |offset| out.push(all[on_host.offset + offset]));
         Ok(out)
     }
@@ -317,6 +317,13 @@ mod tests {
         ));
         assert!(matches!(Tensor::zeros(DType::F16, [1, 0, 2, 2]), Err(TensorError::Empty { .. })));
         assert!(matches!(Tensor::zeros(DType::F16, [1 << 20; 4]), Err(TensorError::TooLarge { .. })));
+        let huge = [1, 1 << 15, 1 << 30, 1 << 14];
+        assert!(
+            matches!(Tensor::zeros(DType::F16, huge), Err(TensorError::OutOfMemory { bytes }) if bytes == 1 << 60)
+        );
+        let one = || Tensor::from_vec(vec![1f32], [1; 4]).unwrap();
+        let repeated = one().expand(2, 1 << 30).and_then(|t| t.expand(1, 1 << 29)).unwrap();
+        assert!(matches!(repeated.to_f32_vec(), Err(Error::Tensor(TensorError::OutOfMemory { .. }))));
         let t = counting([1, 2, 3, 2]);
         assert!(matches!(t.narrow(2, 2, 2), Err(TensorError::Range { .. })));
         assert!(matches!(t.narrow(2, usize::MAX, 2), Err(TensorError::Range { .. })));

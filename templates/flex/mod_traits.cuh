@@ -7,6 +7,17 @@ namespace flex {
 template <class...>
 using Void = void;
 
+template <bool kFirst, class A, class B>
+struct SelectType {
+    using Type = A;
+};
+template <class A, class B>
+struct SelectType<false, A, B> {
+    using Type = B;
+};
+template <bool kFirst, class A, class B>
+using Select = typename SelectType<kFirst, A, B>::Type;
+
 template <class Mods, class = void>
 struct ScoreIsLineInKey {
     static constexpr bool value = false;

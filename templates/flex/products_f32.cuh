@@ -8,13 +8,14 @@ namespace flex {
 struct F32Products {
     using Element = float;
 
-    template <int kHeadDim, int kTileKv, int kFragments>
-    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
+    template <int kHeadDim, int kTileKv, int kFragments, class Copy>
+    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key, Copy& copy) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         query += lane / 4 * query_row_bytes;
         key += 2 * (lane % 4) * Layout::kBytes;
         fill_zero<kFragments, kTileKv>(s);
+        copy.issue_all();
 #pragma unroll 2
         for (int k = 0; k < Layout::kPadded / 4; ++k) {
             float4 rows[kFragments][2];
@@ -46,7 +47,7 @@ struct F32Products {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         value += 2 * (lane % 4) * int(sizeof(float));
 #pragma unroll
         for (int k = 0; k < kTileKv; ++k) {

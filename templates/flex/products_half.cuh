@@ -11,16 +11,17 @@ struct HalfProducts {
     using Element = E;
 
     // `query` is the address of the warp's first row, `key` of the tile's.
-    template <int kHeadDim, int kTileKv, int kFragments>
-    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
+    template <int kHeadDim, int kTileKv, int kFragments, class Copy>
+    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key, Copy& copy) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         // Query: rows 0-7, 8-15 of the first 8 columns, then of the next 8. Key: 8 columns, the next 8; then 8 more rows.
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
         fill_zero<kFragments, kTileKv>(s);
 #pragma unroll
         for (int k = 0; k < Layout::kPadded / 16; ++k) {
+            copy.issue_part(k, Layout::kPadded / 16);
             unsigned a[kFragments][4];
 #pragma unroll
             for (int m = 0; m < kFragments; ++m) ptx::ldmatrix_x4(a[m], query + m * 16 * query_row_bytes + k * 32);
@@ -42,7 +43,7 @@ struct HalfProducts {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         // Rows 0-7, 8-15 of 8 columns, then of the next 8; transposed on the way.
         value += (lane % 16) * Layout::kBytes + lane / 16 * 16;
 #pragma unroll

@@ -9,15 +9,16 @@ struct Tf32Products {
     using Element = float;
 
     // ldmatrix moves words of 32 bits as well: lane l receives word l % 4 of row l / 4, which is what m16n8k8 takes.
-    template <int kHeadDim, int kTileKv, int kFragments>
-    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key) {
+    template <int kHeadDim, int kTileKv, int kFragments, class Copy>
+    static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key, Copy& copy) {
         using Layout = RowLayout<Element, kHeadDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
         fill_zero<kFragments, kTileKv>(s);
 #pragma unroll
         for (int k = 0; k < Layout::kPadded / 8; ++k) {
+            copy.issue_part(k, Layout::kPadded / 8);
             unsigned a[kFragments][4];
 #pragma unroll
             for (int m = 0; m < kFragments; ++m) load_rounded(a[m], query + m * 16 * query_row_bytes + k * 32);
@@ -40,7 +41,7 @@ struct Tf32Products {
     static __device__ __forceinline__ void accumulate(Accumulator<kFragments, RowLayout<Element, kValueDim>::kPadded>& o,
                                                       const Accumulator<kFragments, kTileKv>& p, unsigned value) {
         using Layout = RowLayout<Element, kValueDim>;
-        const int lane = ptx::recompute_from(threadIdx.x) % 32;
+        const unsigned lane = this_lane();
         value += 2 * (lane % 4) * Layout::kBytes + lane / 4 * 4;
 #pragma unroll
         for (int k = 0; k < kTileKv / 8; ++k) {

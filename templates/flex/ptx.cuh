@@ -108,7 +108,7 @@ __device__ __forceinline__ unsigned pack_f16(float low, float high) {
 
 // The same value, as far as the compiler can tell a new one: what is computed from it is computed again where it is used
 // rather than kept in registers.
-__device__ __forceinline__ int recompute_from(int x) {
+__device__ __forceinline__ unsigned recompute_from(unsigned x) {
     asm volatile("" : "+r"(x));
     return x;
 }

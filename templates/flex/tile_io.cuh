@@ -5,6 +5,12 @@
 
 namespace flex {
 
+constexpr __host__ __device__ int round_up_to_power_of_2(int x) {
+    int power = 1;
+    while (power < x) power *= 2;
+    return power;
+}
+
 // A row of `kColumns` elements in shared memory: padded with zeros to whole steps of the products, and by 16 bytes, so
 // that a row is an odd number of 16-byte chunks and eight rows of one chunk column lie in different banks.
 template <class Element, int kColumns>

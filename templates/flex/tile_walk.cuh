@@ -32,6 +32,7 @@ class TileWalk {
 
     // The tile after `tile`; one that does not exist behind the last.
     __device__ __forceinline__ Tile after(Tile tile, const Problem& problem, const Place& place) {
+        if (!tile.exists()) return tile;
         if (tile.bits + 2 != end_) return {tile.bits + 2};
         if (problem.block_mask.row_offsets == nullptr) return {-1};
         return next_run(problem.block_mask, place);

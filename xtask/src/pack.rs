@@ -21,7 +21,8 @@ pub(crate) fn pack() -> Result<(), String> {
     for executable in &executables {
         copy(&executable.path, &pack.join(executable.folder).join(&executable.name))?;
     }
-    for (folder, extension) in [("tests/goldens", "safetensors"), ("benches", "py")] {
+    for (folder, extension) in [("tests/goldens", "safetensors"), ("tests/goldens", "py"), ("benches", "py")]
+    {
         for file in files(&root.join(folder), extension) {
             let name = file.file_name().unwrap_or_default();
             copy(&file, &pack.join(folder.rsplit('/').next().unwrap_or(folder)).join(name))?;

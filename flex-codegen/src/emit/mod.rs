@@ -24,7 +24,7 @@ use flex_core::ir::Expr;
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
-use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Snippet};
+use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
 use code::{Guarding, ModCode};
 use rewrite::{Exponent, ExponentScale};
 
@@ -90,6 +90,34 @@ impl Snippet {
             exponent_scale: exponent.as_ref().map_or(ExponentScale::Constant(1.0), |e| e.scale.clone()),
             captured_scale,
             key_line,
+        };
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+    }
+}
+
+impl Snippet {
+    /// A mask alone, computed accurately; faults are recorded unless it is proved that there are none.
+    ///
+    /// # Errors
+    /// If it has too many captures.
+    pub fn of_mask(mask: &Expr, guards: Guards) -> Result<Self, CodegenError> {
+        let captures = CaptureLayout::new(Some(mask), None)?;
+        let guarding = match guards {
+            Guards::Guarded => Guarding::Recorded,
+            Guards::Proved => Guarding::None,
+        };
+        let simplified = simplify(mask);
+        let mut sites = Vec::new();
+        let code = ModCode::new(ModKind::Mask, &simplified, Precision::Accurate, guarding, None, &mut sites);
+        let mods = mods::Mods {
+            kept_keys: None,
+            kept_keys_from_table: false,
+            mask: Some(code),
+            score: None,
+            can_fault: !sites.is_empty(),
+            exponent_scale: ExponentScale::Constant(1.0),
+            captured_scale: None,
+            key_line: None,
         };
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
     }

@@ -41,10 +41,7 @@ pub(super) enum ExponentScale {
 
 /// Rewrites a score mod.
 pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> Result<Exponent, BuildError> {
-    let mut builder = Builder::new();
-    for decl in expr.captures() {
-        builder.declare(decl.name.clone(), decl.ty, decl.rank);
-    }
+    let mut builder = Builder::with_captures(expr.captures());
     let scale = builder.declare("scale", Type::F32, 0);
     let mut rewrite = Rewrite { builder, precision, guards, inputs: Vec::new(), scaled: HashMap::new() };
     let (qk, scale) = (rewrite.builder.input(Input::Score), rewrite.builder.capture(scale));

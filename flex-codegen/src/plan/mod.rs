@@ -184,10 +184,9 @@ fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {
     let (head_dim, value_dim) = (request.shape.head_dim as u32, request.shape.value_dim as u32);
     let Schedule { template, tile_q, tile_kv, .. } = schedule;
     match template {
-        Template::ForwardPortable => {
-            portable::smem_bytes(request.dtype, head_dim, value_dim, tile_q, tile_kv)
-        }
+        Template::ForwardPortable => portable::smem_bytes(request.dtype, head_dim, value_dim, &schedule),
         Template::ForwardSm90 => hopper::smem_bytes(head_dim, value_dim, tile_q, tile_kv),
+        Template::MaskTiles => 0,
     }
 }
 

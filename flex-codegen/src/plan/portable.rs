@@ -42,8 +42,8 @@ pub const PORTABLE: &[Line] = &[
     Line { half: true, head_dim: 128, q_len: ANY, mods: Light, hopper_only: true, schedule: tiles(128, 64, 4, 2), reason: "32 rows a warp halve the traffic of shared memory; output and scores fill 255 registers" },
     Line { half: true, head_dim: 128, q_len: ANY, mods: Heavy, hopper_only: false, schedule: tiles(128, 32, 4, 2), reason: "32 rows a warp; 64 keys would leave too few registers" },
     Line { half: true, head_dim: 128, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 64, 4, 2), reason: "16 rows a warp leave registers for faults" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
-    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 32, 8, 1), reason: "the device has too little shared memory for 64 keys" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Light, hopper_only: false, schedule: tiles(128, 64, 8, 1), reason: "16 rows a warp: the output fills half the registers" },
+    Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(128, 32, 8, 1), reason: "too little shared memory for 64 keys, or registers for score mods" },
     Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 1), reason: "the device has too little shared memory for 128 queries" },
     Line { half: true, head_dim: 256, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 16, 4, 1), reason: "the device has too little shared memory for 32 keys" },
     Line { half: false, head_dim: 128, q_len: ANY, mods: Faulting, hopper_only: false, schedule: tiles(64, 32, 4, 2), reason: "f32 operands take twice the shared memory" },
@@ -62,20 +62,17 @@ const fn row_bytes(dtype: DType, head_dim: u32) -> u32 {
     head_dim.next_multiple_of(step) * dtype.size() as u32 + 16
 }
 
-/// What the threads of a block share beside the tiles. As `kSharedBytes` in `forward_portable.cuh`.
+/// What the threads of a block share beside the tiles, and what each keeps there. As `kSharedBytes` in
+/// `forward_portable.cuh`.
 const SHARED_BYTES: u32 = 64;
+const THREAD_BYTES: u32 = 16;
 
 /// The dynamic shared memory of a block: one query tile (later the output tile), two tiles each of keys and values.
-pub(crate) const fn smem_bytes(
-    dtype: DType,
-    head_dim: u32,
-    value_dim: u32,
-    tile_q: u32,
-    tile_kv: u32,
-) -> u32 {
+pub(crate) const fn smem_bytes(dtype: DType, head_dim: u32, value_dim: u32, schedule: &Schedule) -> u32 {
+    let &Schedule { tile_q, tile_kv, warps, .. } = schedule;
     let (key_row, value_row) = (row_bytes(dtype, head_dim), row_bytes(dtype, value_dim));
     let query_row = if key_row > value_row { key_row } else { value_row };
-    SHARED_BYTES + tile_q * query_row + 2 * tile_kv * (key_row + value_row)
+    SHARED_BYTES + warps * 32 * THREAD_BYTES + tile_q * query_row + 2 * tile_kv * (key_row + value_row)
 }
 
 /// Checks what the template's static assertions would find, with better words.

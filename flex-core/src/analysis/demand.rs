@@ -82,10 +82,7 @@ struct Analysis {
 
 impl Analysis {
     fn new(expr: &Expr, faults: &Faults) -> Self {
-        let mut builder = Builder::new();
-        for decl in expr.captures() {
-            builder.declare(decl.name.clone(), decl.ty, decl.rank);
-        }
+        let mut builder = Builder::with_captures(expr.captures());
         for &node in expr.nodes() {
             builder.add(node);
         }

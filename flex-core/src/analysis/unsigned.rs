@@ -27,10 +27,7 @@ pub fn unsigned_divisions(bound: &BoundExpr, index_box: &IndexBox) -> Expr {
     };
     let not_negative = |id: NodeId| lies_in(id, 0, i64::from(i32::MAX));
 
-    let mut builder = Builder::new();
-    for decl in expr.captures() {
-        builder.declare(decl.name.clone(), decl.ty, decl.rank);
-    }
+    let mut builder = Builder::with_captures(expr.captures());
     let mut moved: Vec<NodeId> = Vec::with_capacity(expr.nodes().len());
     for &node in expr.nodes() {
         let is_small = |test: &DistanceTest| {

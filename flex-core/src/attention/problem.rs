@@ -71,6 +71,11 @@ impl Shape {
         Extent { batch: self.batch, heads: self.heads, q_len: self.q_len, kv_len: self.kv_len }
     }
 
+    /// The factor of q·k unless another is given: 1/√head_dim.
+    pub fn default_scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
     /// How many query heads share a key/value head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads

@@ -9,11 +9,13 @@
 //! is NaN or +∞ makes the row NaN (out, lse and max). Keys that are not kept in a partial tile have the weight 0, so
 //! their values must be finite numbers.
 
+mod decode;
 mod item;
 mod kernel;
 mod options;
 mod output;
 mod pack;
+mod pass;
 mod peak;
 mod schedule;
 mod split;
@@ -70,26 +72,35 @@ pub fn attention(
 
     let isa = Available::new(options.instruction_set.unwrap_or_else(InstructionSet::current));
     let tiles = Tiles { mask: problem.block_mask, kv_len: shape.kv_len };
+    // A block mask proves that its mask does not fault.
+    let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
+    let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
     let job = Job {
         problem,
         shape,
         isa: isa.set(),
         kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
-        // A block mask proves that its mask does not fault.
-        mask: problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound())),
-        score: problem.score_mod.map(|score| RowProgram::new(score.bound())),
+        mask: mask.as_ref(),
+        score: score.as_ref(),
     };
-    let items = schedule::items(&shape, &tiles, job.kernels);
+    let in_place = decode::kernels(problem, &shape, isa);
+    let (items, splits) = match in_place {
+        Some(_) => (decode::items(&shape), shape.kv_len.div_ceil(decode::part_keys(&shape))),
+        None => (schedule::items(&shape, &tiles, job.kernels), schedule::splits(&shape)),
+    };
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
-    let splits = schedule::splits(&shape);
     let mut partials = (splits > 1).then(|| Partials::new(&shape, splits));
     let partial_output = partials.as_mut().map(Partials::output);
     let to = partial_output.as_ref().unwrap_or(&output);
     // The fault of the first item in the list.
     let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
     schedule::run(options.threads, items.len(), |i| {
-        if let Err(error) = workspace::with(|workspace| job.run(&items[i], to, workspace)) {
+        let result = workspace::with(|workspace| match in_place {
+            Some(in_place) => decode::run(&job, in_place, &items[i], to, workspace),
+            None => job.run(&items[i], to, workspace),
+        });
+        if let Err(error) = result {
             let mut first = fault.lock().unwrap_or_else(PoisonError::into_inner);
             if first.as_ref().is_none_or(|(index, _)| i < *index) {
                 *first = Some((i, error));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::kernel::{Kernels, Packing, TILE_KEYS};
+use super::kernel::{Kernels, Packing};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 
 /// One head of a tensor: rows of `len` elements.
@@ -28,7 +28,7 @@ impl<'a> Head<'a> {
     }
 
     /// A row widened to f32, in `buffer` unless it can be borrowed.
-    fn row<'b>(&self, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
+    pub(super) fn row<'b>(&self, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,
     {
@@ -90,16 +90,16 @@ fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f
 
 /// Two floats that are bf16, the first one in the lower half.
 #[inline]
-fn pair(low: f32, high: f32) -> f32 {
+pub(super) fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(low.to_bits() >> 16 | high.to_bits() & 0xffff_0000)
 }
 
-type RowBuffer = [f32; MAX_HEAD_DIM];
+pub(super) type RowBuffer = [f32; MAX_HEAD_DIM];
 
 /// Rows on their way from a tensor to a packed layout.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    wide: [RowBuffer; 8],
+    pub(super) wide: [RowBuffer; 8],
     packed: [RowBuffer; 8],
 }
 
@@ -122,6 +122,9 @@ pub(super) fn query(
     to: &mut [f32],
 ) {
     let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
+    if kernels.packing == Packing::F32 && strip == 8 {
+        return query_strips_of_8(kernels, head, rows, factor, scratch, to);
+    }
     let Scratch { wide: [wide, scaled, ..], packed: [packed, ..] } = scratch;
     to.fill(0.0);
     for (i, row) in rows.enumerate() {
@@ -139,6 +142,29 @@ pub(super) fn query(
                 }
             }
         }
+    }
+}
+
+fn query_strips_of_8(
+    kernels: &Kernels,
+    head: &Head,
+    rows: Range<usize>,
+    factor: f32,
+    scratch: &mut Scratch,
+    to: &mut [f32],
+) {
+    let strips = to.chunks_exact_mut(8 * head.columns);
+    for (to, first) in strips.zip(rows.clone().step_by(8)) {
+        let mut sources: [&[f32]; 8] = [&ZEROS[..head.columns]; 8];
+        let buffers = scratch.wide.iter_mut().zip(&mut scratch.packed);
+        for ((source, (wide, scaled)), row) in sources.iter_mut().zip(buffers).zip(first..rows.end) {
+            let scaled = &mut scaled[..head.columns];
+            for (x, y) in scaled.iter_mut().zip(head.row(row, wide)) {
+                *x = y * factor;
+            }
+            *source = scaled;
+        }
+        kernels.transpose(sources, to, 8);
     }
 }
 
@@ -161,20 +187,21 @@ pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, scratch: &
                 _ => units(kernels, head.row(row, wide), packed),
             };
         }
-        kernels.transpose(sources, &mut to[first / panel * panel * units_each + first % panel..]);
+        let to = &mut to[first / panel * panel * units_each + first % panel..];
+        kernels.transpose(sources, to, panel);
     }
 }
 
-/// Values as panels `[panels][units of TILE_KEYS][panel]`; columns past the end, and keys up to a whole number of units
+/// Values as panels `[panels][panel_units][panel]`; columns past the end, and keys up to a whole number of units
 /// (of tile registers), are zero.
 pub(super) fn value(
     kernels: &Kernels,
     head: &Head,
     rows: Range<usize>,
     scratch: &mut Scratch,
-    to: &mut [f32],
+    (to, panel_units): (&mut [f32], usize),
 ) {
-    let (panel, units_each) = (kernels.panel, kernels.packing.units(TILE_KEYS));
+    let (panel, units_each) = (kernels.panel, panel_units);
     let [even_buffer, odd_buffer, ..] = &mut scratch.wide;
     let depth = if kernels.packing == Packing::F32 { 1 } else { 2 };
     let whole_pairs = if depth == 2 && head.bf16_row(rows.start).is_some() { rows.len() / 2 } else { 0 };

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::CpuOptions;
-use super::kernel::{Kernels, TILE_KEYS};
+use super::kernel::{Kernels, MAX_STRIPS, TILE_KEYS};
 use super::schedule;
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
@@ -35,13 +35,14 @@ fn measure(kernels: &Kernels) -> f64 {
     let units = kernels.packing.units(HEAD_DIM);
     let (query, key) = (vec![0.0; ROWS * units], vec![0.0; TILE_KEYS * units]);
     let mut scores = vec![0.0; ROWS * TILE_KEYS];
-    let panels = TILE_KEYS / kernels.panel / 2;
-    let flops = (2 * HEAD_DIM * ROWS * panels * kernels.panel * CALLS) as f64;
+    const KEYS: usize = TILE_KEYS / 2;
+    let lanes = [const { 0..KEYS }; MAX_STRIPS];
+    let flops = (2 * HEAD_DIM * ROWS * KEYS * CALLS) as f64;
     let (start, mut best) = (Instant::now(), 0.0f64);
     while start.elapsed() < DURATION {
         let stretch = Instant::now();
         for _ in 0..CALLS {
-            kernels.scores(&query, &key, units, 0..panels, &mut scores);
+            kernels.scores(&query, &key, units, 0, &lanes[..ROWS / kernels.strip], &mut scores);
             std::hint::black_box(&scores);
         }
         best = best.max(flops / stretch.elapsed().as_secs_f64() / 1e9);

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::item::{BLOCK_ROWS, Item};
+use super::item::Item;
 use super::kernel::{Kernels, Packing};
+use super::pass::BLOCK_ROWS;
 use super::tiles::Tiles;
 use crate::attention::Shape;
 

@@ -354,6 +354,52 @@ fn few_queries_split_their_keys() {
 }
 
 #[test]
+fn decoding_in_place_agrees_with_the_reference() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let lens = [1, 15, 16, 31, 33, 127, 129, 511, 513, 640, 1100];
+    for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for (i, kv_len) in lens.into_iter().enumerate() {
+            let dtype = [DType::F32, DType::F16, DType::BF16][i % 3];
+            for dtype in [dtype, DType::BF16] {
+                let (batch, kv_heads, group) = (2, 2, [1, 2, 4, 5][i % 4]);
+                let (q_len, dim) = ([1, 3, 2][i % 3], [64, 32, 40, 96][i % 4]);
+                // Heads of one position side by side.
+                let interleaved = |rng: &mut StdRng, heads: usize, len: usize| Tensor {
+                    strides: [len * heads * dim, dim, heads * dim, 1],
+                    ..Tensor::random(rng, dtype, [batch, heads, len, dim], false)
+                };
+                let case = Case {
+                    query: interleaved(&mut rng, kv_heads * group, q_len),
+                    key: interleaved(&mut rng, kv_heads, kv_len),
+                    value: interleaved(&mut rng, kv_heads, kv_len),
+                    dtype,
+                };
+                let options = CpuOptions { instruction_set: Some(isa), threads: Some(2) };
+                case.check(&case.problem(), &options);
+                let masks = masks(&mut rng, case.extent());
+                let mods = score_mods(&mut rng);
+                // Keys seen from the end of the sequence, not from its start.
+                let late = mask_of(
+                    |b, [_, h, q, kv]| {
+                        let start = b.constant(kv_len as i32 * 2 / 3);
+                        let start = b.binary(BinaryOp::Add, start, q);
+                        let start = b.binary(BinaryOp::Add, start, h);
+                        b.binary(BinaryOp::Ge, kv, start)
+                    },
+                    vec![],
+                );
+                for mask in [&late, &masks[i % masks.len()], &masks[4]] {
+                    let mask = block_mask(mask, case.extent(), [32, 128][i % 2]);
+                    let problem = Problem { block_mask: Some(&mask), ..case.problem() };
+                    case.check(&problem, &options);
+                    case.check(&Problem { score_mod: Some(&mods[i % mods.len()]), ..problem }, &options);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_the_threads() {
     let mut rng = StdRng::seed_from_u64(9);
     let case = Case::contiguous(&mut rng, DType::F32, [2, 4, 300, 64], [2, 2, 300, 64], [2, 2, 300, 64]);

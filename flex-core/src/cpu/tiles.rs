@@ -47,6 +47,16 @@ impl<'a> Tiles<'a> {
         (key < self.kv_len).then_some(key)
     }
 
+    /// From the first key that some of the queries may see to the last one; empty if there is none.
+    pub(super) fn hull(&self, b: usize, h: usize, queries: &Range<usize>) -> Range<usize> {
+        let Some(mask) = self.mask else { return 0..self.kv_len };
+        let rows = Self::rows(mask, b, h, queries).filter_map(|runs| Some((runs.first()?, runs.last()?)));
+        let ends = rows.map(|(first, last)| (first.first() as usize, last.end() as usize));
+        let Some((first, end)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return 0..0 };
+        let block = mask.block_size().kv;
+        (first * block).min(self.kv_len)..(end * block).min(self.kv_len)
+    }
+
     /// How the queries cover the keys of a tile.
     pub(super) fn coverage(
         &self,

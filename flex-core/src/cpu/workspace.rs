@@ -1,6 +1,7 @@
 //! Memory that a thread keeps from one call to the next.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::kernel::{Kernels, SUM_LANES, TILE_KEYS};
 use super::pack::Scratch;
@@ -33,26 +34,46 @@ pub(super) struct Workspace {
     pub(super) key: Buffer,
     pub(super) value: Buffer,
     pub(super) scores: Buffer,
+    pub(super) plain_scores: Buffer,
     pub(super) out: Buffer,
     pub(super) max: Buffer,
     pub(super) sums: Buffer,
     pub(super) rescale: Buffer,
     pub(super) keep: Vec<u32>,
+    pub(super) kept: Vec<Range<u32>>,
     pub(super) scratch: Box<Scratch>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
 }
 
+/// The sizes of an item.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Rows, in whole blocks.
+    pub(super) rows: usize,
+    /// Rows of a block, in whole strips.
+    pub(super) block_rows: usize,
+    /// Packed units of a row of query or key.
+    pub(super) units: usize,
+    /// Columns of an output row in memory, in whole panels.
+    pub(super) columns: usize,
+}
+
 /// The buffers at the sizes that an item needs.
-pub(super) struct Tile<'w> {
+pub(super) struct Buffers<'w> {
     /// Strips of `strip · units` units, all rows of the item.
     pub(super) query: &'w mut [f32],
+    /// The keys that are packed at a time.
+    pub(super) chunk_keys: usize,
     /// `[panels][units][panel]`.
     pub(super) key: &'w mut [f32],
-    /// `[panels][units of TILE_KEYS][panel]`.
+    /// `[panels][value_units][panel]`.
     pub(super) value: &'w mut [f32],
+    pub(super) value_units: usize,
     /// `[rows of a block][TILE_KEYS]`.
     pub(super) scores: &'w mut [f32],
+    /// The same before the score mod.
+    pub(super) plain_scores: &'w mut [f32],
     /// `[rows][value columns]`, unnormalised.
     pub(super) out: &'w mut [f32],
     pub(super) max: &'w mut [f32],
@@ -60,31 +81,41 @@ pub(super) struct Tile<'w> {
     pub(super) rescale: &'w mut [f32],
     /// `[rows of a strip][TILE_KEYS]`.
     pub(super) keep: &'w mut [u32],
+    /// The keys that each row keeps, where these are intervals.
+    pub(super) kept: &'w mut [Range<u32>],
     pub(super) scratch: &'w mut Scratch,
 }
 
+/// The most keys that are packed at a time: a document of a few hundred tokens is packed once for all its queries.
+const CHUNK_KEYS: usize = 512;
+/// The most bytes of packed keys and values, but for one tile: both stay in the second-level cache.
+const CHUNK_BYTES: usize = 256 << 10;
+
 impl Workspace {
-    /// Cuts the buffers for `rows` rows (whole strips) of `units` packed units, in blocks of `block_rows`.
-    pub(super) fn tile(
-        &mut self,
-        kernels: &Kernels,
-        rows: usize,
-        block_rows: usize,
-        units: usize,
-        value_columns: usize,
-    ) -> Tile<'_> {
-        debug_assert!(rows.is_multiple_of(kernels.strip) && value_columns.is_multiple_of(kernels.panel));
+    /// Cuts the buffers for an item.
+    pub(super) fn buffers(&mut self, kernels: &Kernels, sizes: Sizes) -> Buffers<'_> {
+        let Sizes { rows, block_rows, units, columns } = sizes;
+        debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
+        let bytes_per_tile = 4 * (TILE_KEYS * units + kernels.packing.units(TILE_KEYS) * columns);
+        let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, CHUNK_KEYS / TILE_KEYS);
+        let chunk_keys = tiles * TILE_KEYS;
+        let value_units = kernels.packing.units(chunk_keys);
         self.keep.resize(kernels.strip * TILE_KEYS, 0);
-        Tile {
+        self.kept.resize(rows, 0..0);
+        Buffers {
             query: self.query.take(rows * units),
-            key: self.key.take(TILE_KEYS * units),
-            value: self.value.take(TILE_KEYS * value_columns),
+            chunk_keys,
+            key: self.key.take(chunk_keys * units),
+            value: self.value.take(value_units * columns),
+            value_units,
             scores: self.scores.take(block_rows * TILE_KEYS),
-            out: self.out.take(rows * value_columns),
+            plain_scores: self.plain_scores.take(block_rows * TILE_KEYS),
+            out: self.out.take(rows * columns),
             max: self.max.take(rows),
             sums: self.sums.take(rows * SUM_LANES),
             rescale: self.rescale.take(block_rows),
             keep: &mut self.keep,
+            kept: &mut self.kept,
             scratch: &mut self.scratch,
         }
     }

@@ -108,6 +108,15 @@ impl Builder {
         Self::default()
     }
 
+    /// A builder with no nodes, and the captures of another expression under their ids.
+    pub fn with_captures(captures: &[CaptureDecl]) -> Self {
+        let mut builder = Self::new();
+        for CaptureDecl { name, ty, rank } in captures {
+            builder.declare(name.clone(), *ty, *rank);
+        }
+        builder
+    }
+
     /// Declares a captured scalar (`rank` 0) or view (`rank` 1–4).
     pub fn declare(&mut self, name: impl Into<String>, ty: Type, rank: u8) -> CaptureId {
         let name = name.into();

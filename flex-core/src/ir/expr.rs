@@ -64,10 +64,7 @@ impl Expr {
 
     /// The expression of another node of this arena: what that node needs, with the same captures.
     pub fn rooted_at(&self, root: NodeId) -> Self {
-        let mut builder = Builder::new();
-        for decl in &self.captures {
-            builder.declare(decl.name.clone(), decl.ty, decl.rank);
-        }
+        let mut builder = Builder::with_captures(&self.captures);
         for &node in &self.nodes[..=root.index()] {
             builder.add(node);
         }

@@ -111,10 +111,7 @@ impl TryFrom<Unverified> for Expr {
 
 /// The types of the nodes, by building them once more.
 fn infer(nodes: &[Node], captures: &[CaptureDecl]) -> Result<Vec<Type>, VerifyError> {
-    let mut builder = Builder::new();
-    for CaptureDecl { name, ty, rank } in captures {
-        builder.declare(name.clone(), *ty, *rank);
-    }
+    let mut builder = Builder::with_captures(captures);
     if let Some(error) = builder.error() {
         return Err(VerifyError::Capture(error.clone()));
     }

@@ -20,7 +20,7 @@ mod transpose;
 mod tests;
 
 pub use block_mask::{BlockMask, Origin};
-pub use builder::{BlockMaskBuilder, BlockMaskOptions, create_block_mask};
+pub use builder::{BlockMaskBuilder, BlockMaskOptions, MaskSurvey, OpenTile, TileVerdict, create_block_mask};
 pub use convert::KvBlocks;
 pub use dense::{DenseMask, create_mask};
 pub use error::MaskError;

@@ -39,6 +39,19 @@ pub enum BindError {
         /// Type and rank of the value.
         got: String,
     },
+    /// An axis of a captured array is longer than an i32 index can reach.
+    #[error(
+        "capture `{capture}` of mod `{name}` has an axis of {got} elements, expected at most {max}, which is what an i32 indexes: \
+         pass a part of it", max = i32::MAX
+    )]
+    TooLong {
+        /// The mod.
+        name: String,
+        /// The capture.
+        capture: String,
+        /// The length of the axis.
+        got: usize,
+    },
 }
 
 /// An expression and the values of its captures. Cheap to clone.
@@ -53,7 +66,7 @@ impl BoundExpr {
     /// Checks that the captures are what the expression declares.
     ///
     /// # Errors
-    /// [`BindError::Capture`] for the first capture that is not.
+    /// [`BindError::Capture`] for the first capture that is not, [`BindError::TooLong`] for one that cannot be indexed.
     pub fn new(name: impl Into<Arc<str>>, expr: Expr, captures: Vec<Capture>) -> Result<Self, BindError> {
         let name = name.into();
         let describe = |ty: Type, rank: u8| match rank {
@@ -71,6 +84,16 @@ impl BoundExpr {
                     capture: capture.unwrap_or_default(),
                     expected: declared.map_or("absent".into(), |d| describe(d.ty, d.rank)),
                     got: value.map_or("nothing".into(), |v| describe(v.ty, v.rank)),
+                });
+            }
+        }
+        for capture in &captures {
+            let axes = capture.array().map_or(&[][..], |array| array.shape());
+            if let Some(&got) = axes.iter().find(|&&len| len > i32::MAX as usize) {
+                return Err(BindError::TooLong {
+                    name: name.to_string(),
+                    capture: capture.name.clone(),
+                    got,
                 });
             }
         }
@@ -177,5 +200,26 @@ impl Combiner {
         let decl = capture.decl();
         self.captures.push(capture);
         self.builder.declare(decl.name, decl.ty, decl.rank)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{Array, ArrayData};
+
+    #[test]
+    fn arrays_that_an_i32_cannot_index_are_refused() {
+        let bound = |len: usize| {
+            // Only the shape matters here: the elements would take gigabytes.
+            let array = Array::new(vec![len], ArrayData::Bool(Box::default()));
+            let captures = vec![Capture { name: "flags".into(), value: CaptureValue::Array(array.into()) }];
+            let text = "capture @0 = flags: View<bool, 1>\nv0 = q\nv1 = load @0[v0]\nreturn v1";
+            BoundExpr::new("flagged", text.parse().unwrap(), captures)
+        };
+        assert!(bound(i32::MAX as usize).is_ok());
+        let error = bound(1 << 31).unwrap_err();
+        assert!(matches!(&error, BindError::TooLong { capture, got: 0x8000_0000, .. } if capture == "flags"));
+        assert!(error.to_string().contains("`flags`") && error.to_string().contains("2147483648"), "{error}");
     }
 }

@@ -3,12 +3,27 @@
 use std::ops::Range;
 
 use super::compile::Code;
-use super::instr::Operand;
+use super::instr::{Op, Operand};
+use super::scalar;
 use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Type};
 
-/// A conjunction of comparisons, each of kv with values of the row.
-#[derive(Clone, Debug)]
-pub(super) struct Limits(Vec<Comparison>);
+/// A conjunction of comparisons, each of kv with values of the row, and of tests of other values of the key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limits {
+    comparisons: Vec<Comparison>,
+    pub(super) tests: Vec<ColumnTest>,
+}
+
+/// `column op row`: what a key is looked up for, as a document's number, against what the query is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ColumnTest {
+    pub(super) column: u32,
+    pub(super) row: Operand,
+    op: BinaryOp,
+    ty: Type,
+    /// Whether the row's value is on the left side.
+    swapped: bool,
+}
 
 /// `left op right`.
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +56,16 @@ pub(super) fn limits(expr: &Expr, code: &Code) -> Option<Limits> {
     if expr.result_type() != Type::Bool || code.fault.is_some() {
         return None;
     }
-    let mut found = Vec::new();
+    let mut found = Limits::default();
     conjunction(expr, code, expr.root(), &mut found)?;
-    Some(Limits(found))
+    Some(found)
 }
 
-fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Vec<Comparison>) -> Option<()> {
+fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Limits) -> Option<()> {
     let value = code.values[id.index()];
     if !value.is_lanes() {
         let (left, right) = (Affine::of_row(value), Affine::of_row(Operand::Const(1)));
-        found.push(Comparison { op: BinaryOp::Eq, left, right });
+        found.comparisons.push(Comparison { op: BinaryOp::Eq, left, right });
         return Some(());
     }
     match *expr.node(id) {
@@ -62,12 +77,85 @@ fn conjunction(expr: &Expr, code: &Code, id: NodeId, found: &mut Vec<Comparison>
             conjunction(expr, code, a, found)?;
             conjunction(expr, code, b, found)
         }
-        Node::Binary(op, a, b) if op.is_comparison() && op != BinaryOp::Ne && expr.ty(a) == Type::I32 => {
-            let (left, right) = (affine(expr, code, a)?, affine(expr, code, b)?);
-            found.push(Comparison { op, left, right });
+        Node::Binary(op, a, b) if op.is_comparison() => {
+            if op != BinaryOp::Ne
+                && expr.ty(a) == Type::I32
+                && let (Some(left), Some(right)) = (affine(expr, code, a), affine(expr, code, b))
+            {
+                found.comparisons.push(Comparison { op, left, right });
+                return Some(());
+            }
+            let test = |column, row, swapped| ColumnTest { column, row, op, ty: expr.ty(a), swapped };
+            found.tests.push(match (code.values[a.index()], code.values[b.index()]) {
+                (Operand::Column(column), row) if !row.is_lanes() => test(column, row, false),
+                (row, Operand::Column(column)) if !row.is_lanes() => test(column, row, true),
+                _ => column_alone(value)?,
+            });
             Some(())
         }
-        _ => None,
+        _ => {
+            found.tests.push(column_alone(value)?);
+            Some(())
+        }
+    }
+}
+
+/// The test of a bool that depends on the key only.
+fn column_alone(value: Operand) -> Option<ColumnTest> {
+    let Operand::Column(column) = value else { return None };
+    let (op, ty) = (BinaryOp::Eq, Type::Bool);
+    Some(ColumnTest { column, row: Operand::Const(1), op, ty, swapped: false })
+}
+
+impl ColumnTest {
+    fn holds(&self, column: u32, row: u32) -> bool {
+        let inputs = if self.swapped { [row, column, 0] } else { [column, row, 0] };
+        scalar::evaluate(Op::Binary(self.op, self.ty), inputs, &[]) != 0
+    }
+
+    /// The keys that pass, where these lie next to each other; empty if none does.
+    pub(super) fn keys(&self, runs: &[ColumnRun], row: u32) -> Option<Range<usize>> {
+        let mut passing = runs.iter().filter(|run| self.holds(run.value, row));
+        let mut keys = match passing.next() {
+            Some(run) => run.keys.clone(),
+            None => return Some(0..0),
+        };
+        for run in passing {
+            if run.keys.start != keys.end {
+                return None;
+            }
+            keys.end = run.keys.end;
+        }
+        Some(keys)
+    }
+}
+
+/// Neighbouring keys with one value of a column register.
+#[derive(Clone, Debug)]
+pub(super) struct ColumnRun {
+    pub(super) value: u32,
+    pub(super) keys: Range<usize>,
+}
+
+/// Adds the runs of some more keys.
+pub(super) fn add_runs(runs: &mut Vec<ColumnRun>, first_key: usize, column: &[u32]) {
+    let mut end = first_key;
+    for group in column.chunks(16) {
+        let last = runs.last_mut().filter(|run| run.keys.end == end);
+        match last {
+            Some(run) if group.iter().fold(true, |same, &value| same & (value == run.value)) => {
+                run.keys.end += group.len();
+            }
+            _ => {
+                for (i, &value) in group.iter().enumerate() {
+                    match runs.last_mut() {
+                        Some(run) if run.keys.end == end + i && run.value == value => run.keys.end += 1,
+                        _ => runs.push(ColumnRun { value, keys: end + i..end + i + 1 }),
+                    }
+                }
+            }
+        }
+        end += group.len();
     }
 }
 
@@ -94,21 +182,24 @@ fn affine(expr: &Expr, code: &Code, id: NodeId) -> Option<Affine> {
 }
 
 impl Limits {
-    /// The values of the row that are compared with.
+    /// What is compared with, and with what.
     pub(super) fn operands(&self) -> impl Iterator<Item = Operand> {
-        self.0.iter().flat_map(|comparison| [comparison.left.offset, comparison.right.offset])
+        let comparisons = self.comparisons.iter();
+        let offsets = comparisons.flat_map(|comparison| [comparison.left.offset, comparison.right.offset]);
+        offsets.chain(self.tests.iter().flat_map(|test| [Operand::Column(test.column), test.row]))
     }
 
-    /// The lanes of `kv_start..kv_start + len` that satisfy all comparisons; `None` where an i32 would wrap around.
-    pub(super) fn keys(&self, scalars: &[u32], kv_start: i32, len: usize) -> Option<Range<usize>> {
-        let value = |side: Affine| match side.offset {
-            Operand::Const(bits) => side.offset_sign * i64::from(bits as i32),
-            Operand::Scalar(r) => side.offset_sign * i64::from(scalars[r as usize] as i32),
-            Operand::Column(_) | Operand::Element(_) => 0,
-        };
-        let (first, end) = (i64::from(kv_start), i64::from(kv_start) + len as i64);
+    /// The lanes of the keys `first..first + len` that satisfy all comparisons, whatever the tests say; `None` where an i32 would wrap around.
+    pub(super) fn keys(
+        &self,
+        row_value: impl Fn(Operand) -> u32,
+        first: i64,
+        len: usize,
+    ) -> Option<Range<usize>> {
+        let value = |side: Affine| side.offset_sign * i64::from(row_value(side.offset) as i32);
+        let end = first + len as i64;
         let (mut low, mut high) = (first, end);
-        for Comparison { op, left, right } in &self.0 {
+        for Comparison { op, left, right } in &self.comparisons {
             for side in [*left, *right] {
                 let offset = value(side);
                 let reach = [offset + side.sign * first, offset + side.sign * (end - 1)];

@@ -6,10 +6,11 @@ use crate::capture::CaptureValue;
 use crate::ir::{BinaryOp, CaptureId, Indices, Input, Node, NodeId, Scalar, Type, UnaryOp};
 use crate::mods::BoundExpr;
 
-/// The scalar registers of b, h and q.
+/// The scalar registers of b and h.
 pub(super) const BATCH: u32 = 0;
 pub(super) const HEAD: u32 = 1;
-pub(super) const QUERY: u32 = 2;
+/// The row register of q.
+pub(super) const QUERY: u32 = 0;
 /// The lane registers of kv and the score.
 pub(super) const KEY: u32 = 0;
 pub(super) const SCORE: u32 = 1;
@@ -36,9 +37,13 @@ pub(super) struct Code {
     pub(super) element: Vec<Instr>,
     /// The number of scalar registers.
     pub(super) scalars: usize,
+    /// The number of row registers.
+    pub(super) rows: usize,
     /// The number of lane registers.
     pub(super) lanes: usize,
     pub(super) result: Option<Operand>,
+    /// The element instruction whose result is that of the expression, and nothing else's operand.
+    pub(super) last: Option<usize>,
     /// Whether evaluating the expression faults; `None` if it cannot.
     pub(super) fault: Option<Operand>,
     /// What every node became.
@@ -58,7 +63,8 @@ pub(super) fn compile(bound: &BoundExpr, tell_faults: bool) -> Code {
     let mut code = lowering.code;
     code.result = Some(lowering.values[root]);
     code.fault = lowering.faults[root].filter(|fault| *fault != Operand::Const(0));
-    code.scalars = lowering.scalar_stage.len();
+    code.scalars = lowering.scalars as usize;
+    code.rows = lowering.rows as usize;
     code.lanes = lowering.lane_stage.len();
     code.values = lowering.values;
     code
@@ -70,13 +76,7 @@ impl Code {
         let i32_to_f32 = Op::Cast(Type::I32, Type::F32);
         let subtract = Op::Binary(BinaryOp::Sub, Type::I32);
         let (multiply, add) = (Op::Binary(BinaryOp::Mul, Type::F32), Op::Binary(BinaryOp::Add, Type::F32));
-        let mut uses = vec![0u32; self.lanes];
-        let operands = self.element.iter().flat_map(|instr| [instr.a, instr.b, instr.c]);
-        for operand in operands.chain([self.result, self.fault].into_iter().flatten()) {
-            if let Operand::Element(r) = operand {
-                uses[r as usize] += 1;
-            }
-        }
+        let uses = self.element_uses();
         // The instruction that alone is used by the operand, if it is the given operation.
         let maker = |element: &[Instr], operand, op| match operand {
             Operand::Element(r) if uses[r as usize] == 1 => {
@@ -114,33 +114,77 @@ impl Code {
 
     /// Drops the instructions that the result, the fault and some more values do not need.
     pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
-        let (mut scalars, mut lanes) = (vec![false; self.scalars], vec![false; self.lanes]);
-        let need = |operand: Operand, scalars: &mut [bool], lanes: &mut [bool]| match operand {
-            Operand::Const(_) => {}
-            Operand::Scalar(r) => scalars[r as usize] = true,
-            Operand::Column(r) | Operand::Element(r) => lanes[r as usize] = true,
+        let mut needed = Needed {
+            scalars: vec![false; self.scalars],
+            rows: vec![false; self.rows],
+            lanes: vec![false; self.lanes],
         };
         for operand in [self.result, self.fault].into_iter().flatten().chain(also) {
-            need(operand, &mut scalars, &mut lanes);
+            needed.add(operand);
         }
-        for (list, has_lanes) in [
-            (&mut self.element, true),
-            (&mut self.column, true),
-            (&mut self.row, false),
-            (&mut self.head, false),
-        ] {
+        let value: [fn(u32) -> Operand; 4] =
+            [Operand::Element, Operand::Column, Operand::Row, Operand::Scalar];
+        let lists = [&mut self.element, &mut self.column, &mut self.row, &mut self.head];
+        for (list, value) in lists.into_iter().zip(value) {
             let mut kept: Vec<Instr> = Vec::with_capacity(list.len());
             for instr in list.drain(..).rev() {
-                let used = if has_lanes { lanes[instr.dst as usize] } else { scalars[instr.dst as usize] };
-                if used {
-                    for operand in [instr.a, instr.b, instr.c] {
-                        need(operand, &mut scalars, &mut lanes);
-                    }
+                if needed.contains(value(instr.dst)) {
+                    [instr.a, instr.b, instr.c].into_iter().for_each(|operand| needed.add(operand));
                     kept.push(instr);
                 }
             }
             kept.reverse();
             *list = kept;
+        }
+    }
+
+    /// How many element instructions (and the result and the fault) each lane register is an operand of.
+    fn element_uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.lanes];
+        let operands = self.element.iter().flat_map(|instr| [instr.a, instr.b, instr.c]);
+        for operand in operands.chain([self.result, self.fault].into_iter().flatten()) {
+            if let Operand::Element(r) = operand {
+                uses[r as usize] += 1;
+            }
+        }
+        uses
+    }
+
+    /// Finds the instruction that may write its result where the caller wants it.
+    pub(super) fn find_last(&mut self) {
+        let uses = self.element_uses();
+        self.last = match self.result {
+            Some(Operand::Element(r)) if uses[r as usize] == 1 => {
+                self.element.iter().position(|instr| instr.dst == r)
+            }
+            _ => None,
+        };
+    }
+}
+
+/// The registers that something reads.
+struct Needed {
+    scalars: Vec<bool>,
+    rows: Vec<bool>,
+    lanes: Vec<bool>,
+}
+
+impl Needed {
+    fn add(&mut self, operand: Operand) {
+        match operand {
+            Operand::Const(_) => {}
+            Operand::Scalar(r) => self.scalars[r as usize] = true,
+            Operand::Row(r) => self.rows[r as usize] = true,
+            Operand::Column(r) | Operand::Element(r) => self.lanes[r as usize] = true,
+        }
+    }
+
+    fn contains(&self, operand: Operand) -> bool {
+        match operand {
+            Operand::Const(_) => true,
+            Operand::Scalar(r) => self.scalars[r as usize],
+            Operand::Row(r) => self.rows[r as usize],
+            Operand::Column(r) | Operand::Element(r) => self.lanes[r as usize],
         }
     }
 }
@@ -151,7 +195,8 @@ struct Lowering<'a> {
     values: Vec<Operand>,
     /// Whether a node's evaluation faults, a bool; `None` if it cannot.
     faults: Vec<Option<Operand>>,
-    scalar_stage: Vec<Stage>,
+    scalars: u32,
+    rows: u32,
     lane_stage: Vec<Stage>,
     tell_faults: bool,
 }
@@ -163,7 +208,8 @@ impl<'a> Lowering<'a> {
             code: Code::default(),
             values: Vec::new(),
             faults: Vec::new(),
-            scalar_stage: vec![Stage::Head, Stage::Head, Stage::Row],
+            scalars: 2,
+            rows: 1,
             lane_stage: vec![Stage::Column, Stage::Element],
             tell_faults: true,
         }
@@ -177,7 +223,7 @@ impl<'a> Lowering<'a> {
             Node::Const(c) => (Operand::Const(c.bits()), None),
             Node::Input(Input::Batch) => (Operand::Scalar(BATCH), None),
             Node::Input(Input::Head) => (Operand::Scalar(HEAD), None),
-            Node::Input(Input::Query) => (Operand::Scalar(QUERY), None),
+            Node::Input(Input::Query) => (Operand::Row(QUERY), None),
             Node::Input(Input::Key) => (Operand::Column(KEY), None),
             Node::Input(Input::Score) => (Operand::Element(SCORE), None),
             Node::Capture(capture) => {
@@ -272,7 +318,8 @@ impl<'a> Lowering<'a> {
     fn stage(&self, operand: Operand) -> Option<Stage> {
         match operand {
             Operand::Const(_) => None,
-            Operand::Scalar(r) => Some(self.scalar_stage[r as usize]),
+            Operand::Scalar(_) => Some(Stage::Head),
+            Operand::Row(_) => Some(Stage::Row),
             Operand::Column(r) | Operand::Element(r) => Some(self.lane_stage[r as usize]),
         }
     }
@@ -296,20 +343,23 @@ impl<'a> Lowering<'a> {
             () if has(Stage::Row) => Stage::Row,
             () => Stage::Head,
         };
-        let (list, registers) = match stage {
-            Stage::Head => (&mut self.code.head, &mut self.scalar_stage),
-            Stage::Row => (&mut self.code.row, &mut self.scalar_stage),
-            Stage::Column => (&mut self.code.column, &mut self.lane_stage),
-            Stage::Element => (&mut self.code.element, &mut self.lane_stage),
+        let next = |count: &mut u32| std::mem::replace(count, *count + 1);
+        let dst = match stage {
+            Stage::Head => next(&mut self.scalars),
+            Stage::Row => next(&mut self.rows),
+            Stage::Column | Stage::Element => {
+                self.lane_stage.push(stage);
+                self.lane_stage.len() as u32 - 1
+            }
         };
-        let dst = registers.len() as u32;
-        registers.push(stage);
+        let (list, value) = match stage {
+            Stage::Head => (&mut self.code.head, Operand::Scalar(dst)),
+            Stage::Row => (&mut self.code.row, Operand::Row(dst)),
+            Stage::Column => (&mut self.code.column, Operand::Column(dst)),
+            Stage::Element => (&mut self.code.element, Operand::Element(dst)),
+        };
         list.push(Instr { op, dst, a, b, c });
-        match stage {
-            Stage::Head | Stage::Row => Operand::Scalar(dst),
-            Stage::Column => Operand::Column(dst),
-            Stage::Element => Operand::Element(dst),
-        }
+        value
     }
 }
 

@@ -7,8 +7,10 @@ use crate::ir::{BinaryOp, CaptureId, Type, UnaryOp};
 pub(super) enum Operand {
     /// Known when the program is made.
     Const(u32),
-    /// One for each row: a scalar register.
+    /// One for each head: a scalar register.
     Scalar(u32),
+    /// One for each row: a register of rows.
+    Row(u32),
     /// One for each key, the same for all rows: a lane register, of which only the first row is used.
     Column(u32),
     /// One for each row and key: a lane register.

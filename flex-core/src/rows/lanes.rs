@@ -17,32 +17,63 @@ pub(super) const GROUP: usize = 16;
 /// The most rows that go through an instruction together: what it costs to choose an instruction is shared by them.
 pub(super) const ROWS: usize = 8;
 
-/// The registers of lanes, and what instructions read beside them.
+/// Does something for every row with the lanes of the result and of the operands. Not a function that takes a closure: a
+/// closure that is not inlined is compiled without the vector instructions.
+macro_rules! each_row {
+    ($rows:expr, |$dst:ident, $($operand:ident),+| $body:expr) => {
+        for row in 0..$rows.rows {
+            $(let $operand = $rows.operands.source(row, $rows.instr.$operand);)+
+            let $dst = $rows.dst(row);
+            $body
+        }
+    };
+}
+
+/// A group of lanes: whole vectors of every instruction set.
+type Group = [u32; GROUP];
+
+/// The registers of one stage, and what its instructions read beside them.
 pub(super) struct Machine<'a> {
-    /// Row i of register r has lanes `(r * ROWS + i) * stride..` of length `stride`.
+    /// Row i of register r has lanes `(r * rows_each + i) * stride..` of length `stride`.
     pub(super) registers: &'a mut [u32],
     pub(super) stride: usize,
-    /// Row i has scalar registers `i * scalars_stride..`.
+    /// How many rows a register has.
+    pub(super) rows_each: usize,
     pub(super) scalars: &'a [u32],
-    pub(super) scalars_stride: usize,
+    pub(super) row_values: RowValues<'a>,
     pub(super) captures: &'a [Capture],
     /// Whether transcendental functions are those of the interpreter, bit by bit.
     pub(super) exact: bool,
-    /// What the score registers are loaded from.
     pub(super) scores: Option<Scores<'a>>,
 }
 
-/// Rows of scores, which begin `row_stride` apart and belong to the lanes from `first` on.
+/// Where the values of row registers are.
+pub(super) enum RowValues<'a> {
+    /// The machine's own registers: rows are its lanes.
+    Lanes,
+    /// Row i of the machine has the values `[r * stride + first + i]`.
+    Each {
+        /// The row registers.
+        values: &'a [u32],
+        /// The length of one.
+        stride: usize,
+        /// The row that the machine's first row is.
+        first: usize,
+    },
+}
+
+/// Rows of scores, `stride` apart, which stand for the score register, and where the results go.
 pub(super) struct Scores<'a> {
-    pub(super) scores: &'a [f32],
-    pub(super) row_stride: usize,
-    pub(super) lanes: Range<usize>,
-    pub(super) factor: f32,
+    pub(super) inputs: &'a [f32],
+    pub(super) outputs: &'a mut [f32],
+    pub(super) stride: usize,
+    /// The instruction that writes them.
+    pub(super) last: Option<usize>,
 }
 
 /// Runs instructions on some lanes of the first rows; the range starts and ends at multiples of [`GROUP`].
 pub(super) fn run(isa: Available, code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-    if code.is_empty() && machine.scores.is_none() || range.is_empty() {
+    if code.is_empty() || range.is_empty() {
         return;
     }
     match isa.set() {
@@ -79,37 +110,36 @@ mod x86 {
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Splat(u32),
-    Lanes(&'a [u32]),
+    Lanes(&'a [Group]),
 }
 
 #[inline(always)]
 fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-    if let Some(Scores { scores, row_stride, lanes, factor }) = &machine.scores {
-        for row in 0..rows {
-            let register = (SCORE as usize * ROWS + row) * machine.stride;
-            let inputs = &mut machine.registers[register..][lanes.clone()];
-            for (input, score) in inputs.iter_mut().zip(&scores[row * row_stride..]) {
-                *input = (score * factor).to_bits();
+    for (i, instr) in code.iter().enumerate() {
+        let register = machine.stride * machine.rows_each;
+        // Operands have smaller numbers than the result.
+        let (before, dst) = machine.registers.split_at_mut(instr.dst as usize * register);
+        let (mut dst, mut dst_stride, mut inputs) = (dst, machine.stride, None);
+        if let Some(scores) = &mut machine.scores {
+            inputs = Some((bytemuck::must_cast_slice(scores.inputs), scores.stride));
+            if scores.last == Some(i) {
+                (dst, dst_stride) = (bytemuck::must_cast_slice_mut(scores.outputs), scores.stride);
             }
         }
-    }
-    for instr in code {
-        // Operands have smaller numbers than the result.
-        let (before, rest) = machine.registers.split_at_mut(instr.dst as usize * ROWS * machine.stride);
-        let mut rows = Rows {
-            before,
-            dst: rest,
+        let operands = Operands {
+            registers: before,
             stride: machine.stride,
+            rows_each: machine.rows_each,
             scalars: machine.scalars,
-            scalars_stride: machine.scalars_stride,
-            rows,
+            row_values: &machine.row_values,
+            inputs,
             range: range.clone(),
-            operands: [instr.a, instr.b, instr.c],
         };
+        let mut rows = Rows { dst, dst_stride, rows, operands, instr: *instr };
         match instr.op {
             Op::Unary(op, ty) => unary::<A>(op, ty, &mut rows, machine.exact),
-            Op::Binary(op, ty) => binary(op, ty, &mut rows),
-            Op::Select => rows.each(|dst, [a, b, c]| select(dst, a, b, c)),
+            Op::Binary(op, ty) => binary::<A>(op, ty, &mut rows),
+            Op::Select => each_row!(rows, |dst, a, b, c| select(dst, a, b, c)),
             Op::Cast(from, to) => cast(from, to, &mut rows),
             Op::Outside(len) => map(&mut rows, |x| (x >= len).into()),
             Op::IsZero => map(&mut rows, |x| (x == 0).into()),
@@ -118,50 +148,64 @@ fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Ra
             }
             Op::Load(capture) => load(&mut rows, capture, machine.captures),
             Op::Difference => zip(&mut rows, |a, b| (a.wrapping_sub(b) as i32 as f32).to_bits()),
-            Op::MulAdd => rows.each(|dst, [a, b, c]| mul_add(dst, a, b, c)),
+            Op::MulAdd => each_row!(rows, |dst, a, b, c| mul_add(dst, a, b, c)),
         }
     }
 }
 
-/// The result and operands of one instruction, for all its rows.
-struct Rows<'a> {
-    before: &'a [u32],
-    dst: &'a mut [u32],
+/// What the operands of an instruction are looked up in.
+struct Operands<'a> {
+    registers: &'a [u32],
     stride: usize,
+    rows_each: usize,
     scalars: &'a [u32],
-    scalars_stride: usize,
-    rows: usize,
+    row_values: &'a RowValues<'a>,
+    inputs: Option<(&'a [u32], usize)>,
     range: Range<usize>,
-    operands: [Operand; 3],
 }
 
-impl<'a> Rows<'a> {
-    /// Calls `f` with the lanes of the result and the operands, row by row.
-    #[inline(always)]
-    fn each(&mut self, f: impl Fn(&mut [u32], [Source; 3])) {
-        let [a, b, c] = self.operands;
-        for row in 0..self.rows {
-            let sources = [self.source(row, a), self.source(row, b), self.source(row, c)];
-            let dst = &mut self.dst[row * self.stride..][self.range.clone()];
-            f(dst, sources);
-        }
-    }
-
+impl<'a> Operands<'a> {
     #[inline(always)]
     fn source(&self, row: usize, operand: Operand) -> Source<'a> {
-        let lanes = |index: usize| Source::Lanes(&self.before[index * self.stride..][self.range.clone()]);
-        match operand {
-            Operand::Const(bits) => Source::Splat(bits),
-            Operand::Scalar(r) => Source::Splat(self.scalars[row * self.scalars_stride + r as usize]),
-            Operand::Column(r) => lanes(r as usize * ROWS),
-            Operand::Element(r) => lanes(r as usize * ROWS + row),
+        let register = |r: u32, row: usize| {
+            let lanes = &self.registers[(r as usize * self.rows_each + row) * self.stride..];
+            Source::Lanes(lanes[self.range.clone()].as_chunks().0)
+        };
+        match (operand, self.row_values, self.inputs) {
+            (Operand::Const(bits), ..) => Source::Splat(bits),
+            (Operand::Scalar(r), ..) => Source::Splat(self.scalars[r as usize]),
+            (Operand::Row(r), RowValues::Lanes, _) => register(r, 0),
+            (Operand::Row(r), RowValues::Each { values, stride, first }, _) => {
+                Source::Splat(values[r as usize * stride + first + row])
+            }
+            (Operand::Column(r), ..) => register(r, 0),
+            (Operand::Element(SCORE), _, Some((scores, stride))) => {
+                Source::Lanes(scores[row * stride..][self.range.clone()].as_chunks().0)
+            }
+            (Operand::Element(r), ..) => register(r, row),
         }
+    }
+}
+
+/// One instruction, for all its rows.
+struct Rows<'a> {
+    dst: &'a mut [u32],
+    dst_stride: usize,
+    rows: usize,
+    operands: Operands<'a>,
+    instr: Instr,
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn dst(&mut self, row: usize) -> &mut [Group] {
+        self.dst[row * self.dst_stride..][self.operands.range.clone()].as_chunks_mut().0
     }
 }
 
 #[inline(always)]
 fn map(rows: &mut Rows, f: impl Fn(u32) -> u32) {
-    rows.each(|dst, [a, ..]| map_row(dst, a, &f));
+    each_row!(rows, |dst, a| map_row(dst, a, &f));
 }
 
 #[inline(always)]
@@ -171,7 +215,7 @@ fn map_f32(rows: &mut Rows, f: impl Fn(f32) -> f32) {
 
 #[inline(always)]
 fn zip(rows: &mut Rows, f: impl Fn(u32, u32) -> u32) {
-    rows.each(|dst, [a, b, _]| zip_row(dst, a, b, &f));
+    each_row!(rows, |dst, a, b| zip_row(dst, a, b, &f));
 }
 
 #[inline(always)]
@@ -185,11 +229,11 @@ fn zip_f32(rows: &mut Rows, f: impl Fn(f32, f32) -> f32) {
 }
 
 #[inline(always)]
-fn map_row(dst: &mut [u32], a: Source, f: impl Fn(u32) -> u32) {
+fn map_row(dst: &mut [Group], a: Source, f: impl Fn(u32) -> u32) {
     match a {
-        Source::Splat(a) => dst.fill(f(a)),
+        Source::Splat(a) => dst.fill([f(a); GROUP]),
         Source::Lanes(a) => {
-            for (d, &a) in dst.iter_mut().zip(a) {
+            for (d, &a) in dst.as_flattened_mut().iter_mut().zip(a.as_flattened()) {
                 *d = f(a);
             }
         }
@@ -197,12 +241,13 @@ fn map_row(dst: &mut [u32], a: Source, f: impl Fn(u32) -> u32) {
 }
 
 #[inline(always)]
-fn zip_row(dst: &mut [u32], a: Source, b: Source, f: impl Fn(u32, u32) -> u32) {
+fn zip_row(dst: &mut [Group], a: Source, b: Source, f: impl Fn(u32, u32) -> u32) {
     match (a, b) {
         (Source::Splat(a), b) => map_row(dst, b, |b| f(a, b)),
         (a, Source::Splat(b)) => map_row(dst, a, |a| f(a, b)),
         (Source::Lanes(a), Source::Lanes(b)) => {
-            for (d, (&a, &b)) in dst.iter_mut().zip(a.iter().zip(b)) {
+            let sources = a.as_flattened().iter().zip(b.as_flattened());
+            for (d, (&a, &b)) in dst.as_flattened_mut().iter_mut().zip(sources) {
                 *d = f(a, b);
             }
         }
@@ -210,7 +255,7 @@ fn zip_row(dst: &mut [u32], a: Source, b: Source, f: impl Fn(u32, u32) -> u32) {
 }
 
 #[inline(always)]
-fn select(dst: &mut [u32], condition: Source, accept: Source, reject: Source) {
+fn select(dst: &mut [Group], condition: Source, accept: Source, reject: Source) {
     let condition = match condition {
         Source::Lanes(lanes) => lanes,
         Source::Splat(holds) => return map_row(dst, if holds != 0 { accept } else { reject }, |x| x),
@@ -219,8 +264,9 @@ fn select(dst: &mut [u32], condition: Source, accept: Source, reject: Source) {
         (Source::Splat(a), r) => zip_row(dst, Source::Lanes(condition), r, |c, r| if c != 0 { a } else { r }),
         (a, Source::Splat(r)) => zip_row(dst, Source::Lanes(condition), a, |c, a| if c != 0 { a } else { r }),
         (Source::Lanes(accept), Source::Lanes(reject)) => {
-            let sources = accept.iter().zip(reject);
-            for (d, (&c, (&a, &r))) in dst.iter_mut().zip(condition.iter().zip(sources)) {
+            let sources = accept.as_flattened().iter().zip(reject.as_flattened());
+            let sources = condition.as_flattened().iter().zip(sources);
+            for (d, (&c, (&a, &r))) in dst.as_flattened_mut().iter_mut().zip(sources) {
                 *d = if c != 0 { a } else { r };
             }
         }
@@ -229,19 +275,22 @@ fn select(dst: &mut [u32], condition: Source, accept: Source, reject: Source) {
 
 /// `a · b + c`, each rounded: the bits of the two operations it stands for.
 #[inline(always)]
-fn mul_add(dst: &mut [u32], a: Source, b: Source, c: Source) {
+fn mul_add(dst: &mut [Group], a: Source, b: Source, c: Source) {
     let f = f32::from_bits;
     match (a, b, c) {
         (Source::Splat(a), Source::Lanes(b), Source::Lanes(c))
         | (Source::Lanes(b), Source::Splat(a), Source::Lanes(c)) => {
-            for (d, (&b, &c)) in dst.iter_mut().zip(b.iter().zip(c)) {
+            let sources = b.as_flattened().iter().zip(c.as_flattened());
+            for (d, (&b, &c)) in dst.as_flattened_mut().iter_mut().zip(sources) {
                 *d = (f(a) * f(b) + f(c)).to_bits();
             }
         }
         (a, b, Source::Splat(c)) => zip_row(dst, a, b, |a, b| (f(a) * f(b) + f(c)).to_bits()),
         (Source::Splat(a), Source::Splat(b), c) => map_row(dst, c, |c| (f(a) * f(b) + f(c)).to_bits()),
         (Source::Lanes(a), Source::Lanes(b), Source::Lanes(c)) => {
-            for (d, (&a, (&b, &c))) in dst.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
+            let sources = b.as_flattened().iter().zip(c.as_flattened());
+            let sources = a.as_flattened().iter().zip(sources);
+            for (d, (&a, (&b, &c))) in dst.as_flattened_mut().iter_mut().zip(sources) {
                 *d = (f(a) * f(b) + f(c)).to_bits();
             }
         }
@@ -287,7 +336,7 @@ fn unary<A: Fma>(op: UnaryOp, ty: Type, rows: &mut Rows, exact: bool) {
         (Exp2, _) => map_f32(rows, math::exp2::<A>),
         (Ln, _) => map_f32(rows, math::ln::<A>),
         (Log2, _) => map_f32(rows, math::log2::<A>),
-        (Tanh, _) => map_f32(rows, math::tanh::<A>),
+        (Tanh, _) => tanh::<A>(rows),
         (Sin, _) => trigonometric(rows, math::sin::<A>, f32::sin),
         (Cos, _) => trigonometric(rows, math::cos::<A>, f32::cos),
     }
@@ -298,13 +347,49 @@ fn unary<A: Fma>(op: UnaryOp, ty: Type, rows: &mut Rows, exact: bool) {
 fn trigonometric(rows: &mut Rows, f: impl Fn(f32) -> f32, precise: impl Fn(f32) -> f32) {
     map_f32(rows, f);
     let large = |x: u32| f32::from_bits(x).abs() > math::TRIG_RANGE;
-    rows.each(|dst, [a, ..]| match a {
-        Source::Lanes(a) if a.iter().fold(false, |any, &x| any | large(x)) => {
-            for (d, &x) in dst.iter_mut().zip(a).filter(|(_, x)| large(**x)) {
+    each_row!(rows, |dst, a| match a {
+        Source::Lanes(a) if a.as_flattened().iter().fold(false, |any, &x| any | large(x)) => {
+            let lanes = dst.as_flattened_mut().iter_mut().zip(a.as_flattened());
+            for (d, &x) in lanes.filter(|(_, x)| large(**x)) {
                 *d = precise(f32::from_bits(x)).to_bits();
             }
         }
         _ => {}
+    });
+}
+
+/// The hyperbolic tangent. Scores are capped so that most are far below the cap: a row of small ones needs no exponential.
+#[inline(always)]
+fn tanh<A: Fma>(rows: &mut Rows) {
+    each_row!(rows, |dst, a| match a {
+        Source::Lanes(a) => {
+            let small = |any: bool, &x: &u32| any & (f32::from_bits(x).abs() < math::TANH_SMALL);
+            if a.as_flattened().iter().fold(true, small) {
+                map_row(dst, Source::Lanes(a), |x| math::tanh_small::<A>(f32::from_bits(x)).to_bits());
+            } else {
+                map_row(dst, Source::Lanes(a), |x| math::tanh::<A>(f32::from_bits(x)).to_bits());
+            }
+        }
+        splat => map_row(dst, splat, |x| math::tanh::<A>(f32::from_bits(x)).to_bits()),
+    });
+}
+
+/// Quotients by one divisor, as rounded as a division's.
+#[inline(always)]
+fn divide<A: Fma>(rows: &mut Rows) {
+    each_row!(rows, |dst, a, b| match (a, b) {
+        (Source::Lanes(a), Source::Splat(b)) if A::FUSED && math::has_reciprocal(f32::from_bits(b)) => {
+            let b = f32::from_bits(b);
+            let reciprocal = 1.0 / b;
+            let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
+            if a.as_flattened().iter().fold(true, usual) {
+                let quotient = |x| math::quotient::<A>(f32::from_bits(x), b, reciprocal).to_bits();
+                map_row(dst, Source::Lanes(a), quotient);
+            } else {
+                map_row(dst, Source::Lanes(a), |x| (f32::from_bits(x) / b).to_bits());
+            }
+        }
+        (a, b) => zip_row(dst, a, b, |x, y| (f32::from_bits(x) / f32::from_bits(y)).to_bits()),
     });
 }
 
@@ -328,13 +413,13 @@ fn quotient_u32(a: u32, b: u32) -> u32 {
 }
 
 #[inline(always)]
-fn binary(op: BinaryOp, ty: Type, rows: &mut Rows) {
+fn binary<A: Fma>(op: BinaryOp, ty: Type, rows: &mut Rows) {
     use BinaryOp::*;
     match (op, ty) {
         (Add, Type::F32) => zip_f32(rows, |x, y| x + y),
         (Sub, Type::F32) => zip_f32(rows, |x, y| x - y),
         (Mul, Type::F32) => zip_f32(rows, |x, y| x * y),
-        (Div, Type::F32) => zip_f32(rows, |x, y| x / y),
+        (Div, Type::F32) => divide::<A>(rows),
         (Rem, Type::F32) => zip_f32(rows, |x, y| x % y),
         (Min, Type::F32) => zip_f32(rows, f32::min),
         (Max, Type::F32) => zip_f32(rows, f32::max),
@@ -390,22 +475,22 @@ fn compare<T: PartialOrd>(op: BinaryOp, rows: &mut Rows, t: impl Fn(u32) -> T) {
 fn load(rows: &mut Rows, capture: CaptureId, captures: &[Capture]) {
     let Some(array) = captures[capture.index()].array() else { return map(rows, |_| 0) };
     match array.data() {
-        ArrayData::Bool(data) => rows.each(|dst, [offsets, ..]| gather(dst, offsets, data, |x| x.into())),
-        ArrayData::I32(data) => rows.each(|dst, [offsets, ..]| gather(dst, offsets, data, |x| x as u32)),
-        ArrayData::U32(data) => rows.each(|dst, [offsets, ..]| gather(dst, offsets, data, |x| x)),
-        ArrayData::F32(data) => rows.each(|dst, [offsets, ..]| gather(dst, offsets, data, f32::to_bits)),
+        ArrayData::Bool(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x.into())),
+        ArrayData::I32(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x as u32)),
+        ArrayData::U32(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x)),
+        ArrayData::F32(data) => each_row!(rows, |dst, a| gather(dst, a, data, f32::to_bits)),
     }
 }
 
 /// Elements at any offsets; neighbouring ones, forwards (`doc[kv]`) or backwards (`bias[q - kv]`), are copied.
 #[inline(always)]
-fn gather<T: Copy>(dst: &mut [u32], offsets: Source, data: &[T], bits: impl Fn(T) -> u32) {
+fn gather<T: Copy>(dst: &mut [Group], offsets: Source, data: &[T], bits: impl Fn(T) -> u32) {
     let element = |offset: u32| data.get(offset as usize).map_or(0, |&x| bits(x));
     let offsets = match offsets {
-        Source::Splat(offset) => return dst.fill(element(offset)),
+        Source::Splat(offset) => return dst.fill([element(offset); GROUP]),
         Source::Lanes(offsets) => offsets,
     };
-    for (d, o) in dst.as_chunks_mut::<GROUP>().0.iter_mut().zip(offsets.as_chunks::<GROUP>().0) {
+    for (d, o) in dst.iter_mut().zip(offsets) {
         let first = o[0] as usize;
         let (mut rising, mut falling) = (true, true);
         for i in 0..GROUP {

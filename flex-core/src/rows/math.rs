@@ -154,19 +154,65 @@ pub(super) fn log2<A: Fma>(x: f32) -> f32 {
     special_log(x, y + (lost + small))
 }
 
+/// Below this |x|, tanh is a polynomial.
+pub(super) const TANH_SMALL: f32 = 0.625;
+
+/// tanh for |x| < [`TANH_SMALL`].
+#[inline(always)]
+pub(super) fn tanh_small<A: Fma>(x: f32) -> f32 {
+    let square = x * x;
+    let p = horner::<A>(square, &[-0.333_333_28, 0.133_327_7, -0.053_850_908, 0.020_997_18, -0.006_096_714]);
+    A::fma(x * square, p, x)
+}
+
 #[inline(always)]
 pub(super) fn tanh<A: Fma>(x: f32) -> f32 {
     let a = x.abs();
-    let square = x * x;
-    let p = horner::<A>(square, &[-0.333_333_28, 0.133_327_7, -0.053_850_908, 0.020_997_18, -0.006_096_714]);
-    let small = A::fma(x * square, p, x);
     // Beyond 10 the result rounds to 1. A NaN stays one all the way.
     let twice = 2.0 * if a > 10.0 { 10.0 } else { a };
     let (n, i) = nearest(twice * std::f32::consts::LOG2_E);
     let r = A::fma(n, 2.121_944_4e-4, A::fma(n, -0.693_359_4, twice));
     let exp = (1.0 + exp_tail::<A>(r)) * f32::from_bits((i.wrapping_add(127) << 23) as u32);
-    let large = 1.0 - 2.0 / (exp + 1.0);
-    if a < 0.625 { small } else { large.copysign(x) }
+    let large = 1.0 - 2.0 * reciprocal::<A>(exp + 1.0);
+    if a < TANH_SMALL { tanh_small::<A>(x) } else { large.copysign(x) }
+}
+
+/// 1/x for x from 1 to 2¹⁰⁰ or NaN, within 1 ulp: many times faster than a division where there is a fused instruction.
+#[inline(always)]
+fn reciprocal<A: Fma>(x: f32) -> f32 {
+    if !A::FUSED {
+        return 1.0 / x;
+    }
+    // Negating the exponent and the mantissa's slope gives three bits; each step triples them.
+    let y = f32::from_bits(0x7ef3_11c3u32.wrapping_sub(x.to_bits()));
+    let step = |y: f32| {
+        let e = A::fma(-x, y, 1.0);
+        A::fma(y, A::fma(e, e, e), y)
+    };
+    step(step(y))
+}
+
+/// Whether [`quotient`] divides by this number.
+#[inline(always)]
+pub(super) fn has_reciprocal(b: f32) -> bool {
+    (1e-18..1e18).contains(&b.abs())
+}
+
+/// Whether [`quotient`] divides this number.
+#[inline(always)]
+pub(super) fn divides_by_reciprocal(a: f32) -> bool {
+    // Two comparisons of floats, in one of integers: from 2⁻⁶⁰ to 2⁶⁰.
+    const LEAST: u32 = (127 - 60) << 23;
+    (a.to_bits() & 0x7fff_ffff).wrapping_sub(LEAST) < 120 << 23
+}
+
+/// a / b, correctly rounded, from `reciprocal`, the nearest float to 1/b: the first remainder makes the quotient faithful,
+/// the second one then exact (Markstein). Only with a fused instruction, and where nothing leaves the range of normal
+/// floats.
+#[inline(always)]
+pub(super) fn quotient<A: Fma>(a: f32, b: f32, reciprocal: f32) -> f32 {
+    let step = |q: f32| A::fma(A::fma(-q, b, a), reciprocal, q);
+    step(step(a * reciprocal))
 }
 
 /// The largest |x| that [`sin`] and [`cos`] reduce with enough digits.
@@ -253,6 +299,22 @@ mod tests {
     fn every_function_is_within_two_ulp() {
         check::<Separate>();
         check::<Fused>();
+    }
+
+    #[test]
+    fn quotients_by_a_reciprocal_are_those_of_a_division() {
+        let divisors =
+            [3.0f32, 20.0, 30.0, 50.0, 0.1, 1.999_999_9, 1.000_000_1, -7.3e-9, 6.1e11, 0.999_999_94];
+        for b in divisors {
+            assert!(has_reciprocal(b));
+            // Every significand, at one exponent, and floats of all exponents.
+            let significands = (0..1 << 23).step_by(3).map(|bits| f32::from_bits(bits | 0x3f80_0000));
+            for a in significands.chain(floats()).filter(|a| divides_by_reciprocal(*a)) {
+                let (got, exact) = (quotient::<Fused>(a, b, 1.0 / b), a / b);
+                assert_eq!(got.to_bits(), exact.to_bits(), "{a:e} / {b:e} is {exact:e}, got {got:e}");
+            }
+        }
+        assert!([0.0, -0.0, f32::INFINITY, f32::NAN, 1e-20].map(divides_by_reciprocal) == [false; 5]);
     }
 
     #[test]

@@ -36,4 +36,4 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-pub use evaluator::{RowEvaluator, RowProgram, RowRegisters, RowSummary};
+pub use evaluator::{RowEvaluator, RowProgram, RowRegisters, RowSummary, ScoreRows};

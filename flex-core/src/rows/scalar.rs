@@ -1,6 +1,6 @@
-//! Instructions on single values: what is the same for a whole row.
+//! Instructions on single values: what is the same for a whole head.
 
-use super::compile::{BATCH, HEAD, QUERY};
+use super::compile::{BATCH, HEAD};
 use super::instr::{Instr, Op, Operand};
 use crate::capture::Capture;
 use crate::ir::semantics::{self, Value};
@@ -54,15 +54,14 @@ pub(super) fn run(code: &[Instr], registers: &mut [u32], captures: &[Capture]) {
         let operands = [instr.a, instr.b, instr.c].map(|operand| match operand {
             Operand::Const(bits) => bits,
             Operand::Scalar(r) => registers[r as usize],
-            Operand::Column(_) | Operand::Element(_) => 0,
+            Operand::Row(_) | Operand::Column(_) | Operand::Element(_) => 0,
         });
         registers[instr.dst as usize] = evaluate(instr.op, operands, captures);
     }
 }
 
-/// Sets the inputs b, h and q.
-pub(super) fn set_inputs(registers: &mut [u32], b: i32, h: i32, q: i32) {
+/// Sets the inputs b and h.
+pub(super) fn set_inputs(registers: &mut [u32], b: i32, h: i32) {
     registers[BATCH as usize] = b as u32;
     registers[HEAD as usize] = h as u32;
-    registers[QUERY as usize] = q as u32;
 }

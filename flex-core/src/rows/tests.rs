@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{RowEvaluator, RowProgram};
+use super::{RowEvaluator, RowProgram, ScoreRows};
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::capture::{Capture, CaptureValue, IntoArray, View};
 use crate::ir::semantics::Value;
@@ -125,8 +125,11 @@ fn compare(rng: &mut StdRng, bound: &BoundExpr, isa: InstructionSet) {
                 expected.into_iter().map(|v| v.map(|v| v.as_bool().unwrap())).collect();
             assert_eq!(result.map(|()| got), expected, "{:?}", bound.expr());
         } else {
-            let mut got = scores.clone();
-            let result = rows.score_rows(q..q + 1, lanes, 0.5, &mut got, 0, |_, lane| keep[lane]);
+            let (mut inputs, mut outputs) = ([0.0; 48], [f32::NAN; 48]);
+            inputs[lanes.clone()].copy_from_slice(&scores);
+            let score_rows = ScoreRows { inputs: &mut inputs, outputs: &mut outputs, stride: 48 };
+            let result = rows.score_rows(q..q + 1, lanes.clone(), 0.5, score_rows, |_, lane| keep[lane]);
+            let got = &outputs[lanes];
             let fault = expected.iter().zip(&keep).find_map(|(e, keep)| e.clone().err().filter(|_| *keep));
             assert_eq!(result.err(), fault, "{:?}", bound.expr());
             if fault.is_none() {
@@ -201,9 +204,10 @@ fn vector_functions_of_score_mods_are_close() {
             let mut rows = RowEvaluator::with(&program, 64, isa, Default::default());
             let inputs: Vec<f32> =
                 (0..64).map(|i| (i as f32 - 20.0) * 1.37).chain([1e30, f32::NAN]).collect();
-            let mut scores = inputs[2..].to_vec();
+            let (mut plain, mut scores) = (inputs[2..].to_vec(), [0.0; 64]);
             rows.tile(0, 0, 0, 64);
-            rows.score_rows(0..1, 0..64, 1.0, &mut scores, 0, |_, _| true).unwrap();
+            let score_rows = ScoreRows { inputs: &mut plain, outputs: &mut scores, stride: 64 };
+            rows.score_rows(0..1, 0..64, 1.0, score_rows, |_, _| true).unwrap();
             for (&x, &y) in inputs[2..].iter().zip(&scores) {
                 let at = Point { b: 0, h: 0, q: 0, kv: 0 };
                 let exact = Interpreter::<f64>::new(&bound).evaluate(at, x.into()).unwrap().real();

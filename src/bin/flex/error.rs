@@ -15,6 +15,8 @@ pub(crate) enum ProgramError {
     WriteFile { path: PathBuf, source: std::io::Error },
     #[error("no usable GPU: {reason} (`--backend cpu` needs none; `flex doctor` says more)")]
     NoGpu { reason: String },
+    #[error("--kernel {kernel} chooses among the kernels of a GPU: add `--backend cuda`")]
+    KernelWithoutGpu { kernel: String },
     #[error("the case {case} needs {needed}, got --{option} {got}")]
     Case { case: &'static str, needed: &'static str, option: &'static str, got: usize },
     #[cfg(feature = "cuda")]
@@ -53,4 +55,5 @@ from_library_concern!(
     flex_core::mods::BindError,
     flex_core::mask::MaskError,
     flex_core::mods::ModFault,
+    flex_core::capture::ViewError,
 );

@@ -7,11 +7,12 @@ use flex_attention::library::{self, LibraryMask};
 use flex_attention::prelude::*;
 use serde::Serialize;
 
+use crate::bench::Backend;
 use crate::error::ProgramError;
 use crate::output::Output;
 use crate::picture::{framed, write_file};
 use crate::progress::Progress;
-use crate::timing::median_ms;
+use crate::timing::{Repeated, repeated};
 
 /// Which mask, how large, and where to draw it.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,12 @@ pub(crate) struct Args {
     /// Queries and keys a tile.
     #[arg(long, default_value_t = 128)]
     block_size: usize,
+    /// Who looks at the tiles that the analysis cannot decide.
+    #[arg(long, default_value = "cpu")]
+    backend: Backend,
+    /// The GPU, by its number from 0.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
     /// Draws the mask into a file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -34,8 +41,14 @@ struct Built {
     case: String,
     seq_len: usize,
     block_size: usize,
-    /// The median time of building the block mask.
+    backend: Backend,
+    /// The median time of building the block mask, and the least.
     build_ms: f64,
+    least_ms: f64,
+    /// How many builds these are of.
+    builds: usize,
+    /// The threads that could take part.
+    threads: usize,
     /// The memory of the block mask.
     bytes: usize,
     /// The share of tiles that are skipped, in percent.
@@ -45,6 +58,9 @@ struct Built {
     tiles_partial: u64,
     /// How often the mask had to be evaluated at a single (query, key).
     elements_evaluated: u64,
+    /// Billions of elements evaluated a second, where that is what takes the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluated_g_per_s: Option<f64>,
     #[serde(skip)]
     picture: String,
     #[serde(skip)]
@@ -69,9 +85,17 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let progress = Progress::new(1, format!("building the mask {}", args.name));
     let mask = library::mask_by_name(&args.name, seq_len)?;
     let extent = Extent { batch: 1, heads: 1, q_len: seq_len, kv_len: seq_len };
-    let build = || BlockMask::builder(&mask).block_size(block_size).build(extent);
+    let options = BlockMaskOptions { block_size: block_size.into(), ..BlockMaskOptions::default() };
+    let device = args.backend.device(args.device)?;
+    let build = || -> Result<BlockMask, flex_attention::Error> {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(gpu) => gpu.create_block_mask_with(&mask, extent, options),
+            _ => Ok(BlockMask::builder(&mask).options(options).build(extent)?),
+        }
+    };
     let block_mask = build()?;
-    let build_ms = median_ms(|| build().map(drop))?;
+    let Repeated { median_ms: build_ms, least_ms, calls: builds } = repeated(|| build().map(drop))?;
     if let Some(path) = &args.svg {
         write_file(path, &block_mask.svg(0, 0))?;
     }
@@ -79,13 +103,19 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         case: args.name.clone(),
         seq_len,
         block_size,
+        backend: args.backend,
         build_ms,
+        least_ms,
+        builds,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
         bytes: block_mask.bytes(),
         sparsity: block_mask.sparsity(),
         tiles_total: block_mask.tiles_total(),
         tiles_full: block_mask.tiles_full(),
         tiles_partial: block_mask.tiles_partial(),
         elements_evaluated: block_mask.elements_evaluated(),
+        evaluated_g_per_s: Some(block_mask.elements_evaluated() as f64 / build_ms / 1e6)
+            .filter(|rate| *rate > 0.0),
         picture: framed(&block_mask),
         svg: args.svg.clone(),
     };
@@ -127,7 +157,7 @@ impl fmt::Display for Built {
             0 => "all of it proved, nothing evaluated".into(),
             n => format!("{n} of {} elements evaluated, the rest proved", seq_len as u128 * seq_len as u128),
         };
-        write!(f, "  built in {build_ms:.3} ms, {bytes} bytes; {how}")?;
+        write!(f, "  built in {build_ms:.3} ms (median of {}), {bytes} bytes; {how}", self.builds)?;
         if let Some(path) = &self.svg {
             write!(f, "\n  drawn in {}", path.display())?;
         }

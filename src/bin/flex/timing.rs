@@ -2,9 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-/// The time of one call in milliseconds: the median of repeated calls after one that is not counted. Repeats for about
-/// half a second, at least five times, so that one interruption does not decide.
-pub(crate) fn median_ms<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+/// The time of one call in milliseconds: the median of [`repeated`] calls.
+pub(crate) fn median_ms<E>(call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    repeated(call).map(|repeated| repeated.median_ms)
+}
+
+/// Calls that were measured.
+pub(crate) struct Repeated {
+    pub(crate) median_ms: f64,
+    pub(crate) least_ms: f64,
+    /// How many calls.
+    pub(crate) calls: usize,
+}
+
+/// Measures repeated calls after one that is not counted. Repeats for about half a second, at least five times, so that
+/// one interruption does not decide.
+pub(crate) fn repeated<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<Repeated, E> {
     const ENOUGH: Duration = Duration::from_millis(500);
     call()?;
     let start = Instant::now();
@@ -15,5 +28,5 @@ pub(crate) fn median_ms<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<f6
         times.push(before.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(Repeated { median_ms: times[times.len() / 2], least_ms: times[0], calls: times.len() })
 }

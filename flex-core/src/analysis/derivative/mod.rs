@@ -142,10 +142,7 @@ impl Gradients {
 }
 
 fn copy(expr: &Expr) -> Builder {
-    let mut builder = Builder::new();
-    for decl in expr.captures() {
-        builder.declare(decl.name.clone(), decl.ty, decl.rank);
-    }
+    let mut builder = Builder::with_captures(expr.captures());
     for &node in expr.nodes() {
         builder.add(node);
     }

@@ -3,8 +3,8 @@
 use super::facts::Facts;
 use super::linear::Linear;
 use super::program::{IntervalProgram, Step};
-use super::{FloatRange, IndexBox, IntRange, Span, Truth, ValueRange, float, integer};
-use crate::capture::{Array, ElementRange};
+use super::{FloatRange, IndexBox, IntRange, Span, Truth, ValueRange, float, integer, loads};
+use crate::capture::Array;
 use crate::ir::{BinaryOp, Indices, Input, NodeId, Type, UnaryOp};
 
 /// What is known of a node over the box.
@@ -18,7 +18,7 @@ pub(super) struct NodeState {
 
 impl NodeState {
     /// Whether the node has one value on the box, and so on every box inside it.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         !self.may_fault
             && match self.value {
                 ValueRange::Bool(truth) => truth.is_always(true) || truth.is_always(false),
@@ -102,27 +102,13 @@ impl<'p> IntervalAnalysis<'p> {
                 continue;
             }
             unsettled.push(id);
-            let mut need = |x: NodeId| self.needed[x.index()] = true;
-            match &program.steps[id.index()] {
-                Step::Known(_) | Step::Input(_) => {}
-                Step::Load(_, indices) => indices.as_slice().iter().copied().for_each(need),
-                Step::Unary(_, x) | Step::Cast(x) => need(*x),
-                Step::Arithmetic { operands, relation, .. } | Step::Comparison { operands, relation, .. } => {
-                    operands.iter().copied().for_each(&mut need);
-                    relation.iter().flat_map(|form| &form.terms).for_each(|&(term, _)| need(term));
-                }
-                &Step::Select { condition, accept, reject } => {
-                    need(condition);
-                    let taken = self.states[condition.index()];
-                    let settled = taken.is_settled();
-                    for (branch, value) in [(accept, true), (reject, false)] {
-                        self.needed[branch.index()] |= !settled || taken.value.truth().is_always(value);
-                    }
-                }
-                Step::After { first, then } => {
-                    need(*first);
-                    need(*then);
-                }
+            if let Step::Select { condition, accept, reject } = program.steps[id.index()]
+                && self.states[condition.index()].is_settled()
+            {
+                let taken = self.states[condition.index()].value.truth().is_always(true);
+                self.needed[if taken { accept } else { reject }.index()] = true;
+            } else {
+                program.for_each_operand(id, |x| self.needed[x.index()] = true);
             }
         }
         unsettled.reverse();
@@ -289,41 +275,16 @@ impl<'p> IntervalAnalysis<'p> {
 
     /// The range of the elements that a load may have, and whether an index may be out of bounds.
     fn load(&self, array: &Array, indices: &Indices) -> (ValueRange, bool) {
-        let mut first = [0usize; 4];
-        let mut last = [0usize; 4];
-        let mut out_of_bounds = false;
-        let mut dense = true;
-        let mut seen = 0;
-        let shape = array.shape();
-        for (axis, (&index, &len)) in indices.as_slice().iter().zip(shape).enumerate() {
-            let range = self.int(index);
-            let top = len as i64 - 1;
-            out_of_bounds |= range.lo < 0 || range.hi > top;
-            if range.lo.max(0) > range.hi.min(top) {
-                // No index is in bounds, so there is no value.
-                return (ValueRange::any(array.ty()), true);
-            }
-            first[axis] = range.lo.max(0) as usize;
-            last[axis] = range.hi.min(top) as usize;
+        let mut ranges = [IntRange::single(0); 4];
+        let (mut seen, mut independent) = (0, true);
+        let indices = indices.as_slice();
+        for (range, &index) in ranges.iter_mut().zip(indices) {
+            *range = self.int(index);
             let inputs = self.program.inputs[index.index()] & self.live;
-            dense &= range.dense && inputs & seen == 0;
+            independent &= inputs & seen == 0;
             seen |= inputs;
         }
-        let bounds = array.bounds(&first[..shape.len()], &last[..shape.len()]);
-        let value = match bounds.range {
-            ElementRange::Float { min, max, nan } => ValueRange::Float(FloatRange { lo: min, hi: max, nan }),
-            ElementRange::Int { min, max } => {
-                let attained = bounds.attained && dense && !out_of_bounds;
-                if array.ty() == Type::Bool {
-                    let may = [min == 0, max == 1];
-                    ValueRange::Bool(Truth::new(may, [attained, attained]))
-                } else {
-                    let dense = attained && min == max;
-                    ValueRange::Int(IntRange { lo: min, hi: max, attained, dense })
-                }
-            }
-        };
-        (value, out_of_bounds)
+        loads::load(array, &ranges[..indices.len()], independent)
     }
 
     /// The range of a linear form; `None` where it says nothing.

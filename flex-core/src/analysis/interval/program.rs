@@ -116,6 +116,23 @@ impl IntervalProgram {
         self.inputs[node.index()] & 1 << input as u8 != 0
     }
 
+    /// Calls `need` for every node that the evaluation of `node` looks at.
+    pub(super) fn for_each_operand(&self, node: NodeId, mut need: impl FnMut(NodeId)) {
+        match &self.steps[node.index()] {
+            Step::Known(_) | Step::Input(_) => {}
+            Step::Load(_, indices) => indices.as_slice().iter().copied().for_each(need),
+            Step::Unary(_, x) | Step::Cast(x) => need(*x),
+            Step::Arithmetic { operands, relation, .. } | Step::Comparison { operands, relation, .. } => {
+                operands.iter().copied().for_each(&mut need);
+                relation.iter().flat_map(|form| &form.terms).for_each(|&(term, _)| need(term));
+            }
+            Step::Select { condition, accept, reject } => {
+                [*condition, *accept, *reject].into_iter().for_each(need);
+            }
+            Step::After { first, then } => [*first, *then].into_iter().for_each(need),
+        }
+    }
+
     /// Evaluates the nodes that do not depend on the box.
     fn settle_constants(&mut self) {
         let fixed: Vec<NodeId> =

@@ -29,6 +29,11 @@ impl Truth {
         }
     }
 
+    /// May be true, may be false, is true somewhere, is false somewhere; from the lowest bit on.
+    pub(super) const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Whether the condition may have the value at some point.
     pub const fn may_be(self, value: bool) -> bool {
         self.0 & if value { MAY_BE_TRUE } else { MAY_BE_FALSE } != 0

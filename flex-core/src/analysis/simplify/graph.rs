@@ -14,10 +14,7 @@ pub(super) struct Graph {
 
 impl Graph {
     pub(super) fn new(captures: &[CaptureDecl]) -> Self {
-        let mut builder = Builder::new();
-        for decl in captures {
-            builder.declare(decl.name.clone(), decl.ty, decl.rank);
-        }
+        let builder = Builder::with_captures(captures);
         Self { builder, faults: Faults::new(), forms: AffineForms::new(), len: 0 }
     }
 

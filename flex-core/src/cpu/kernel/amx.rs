@@ -5,6 +5,7 @@
 //! configured when a product begins and released when it ends, so that nothing outlives a call.
 
 use std::arch::asm;
+use std::ops::Range;
 
 use super::generic::Products;
 use super::{Product, TILE_KEYS};
@@ -153,19 +154,41 @@ impl Block {
     }
 }
 
+/// Calls `f` with the strips that go together, and whether they are two: neighbours with something in common.
+#[inline(always)]
+fn pair_strips(
+    ranges: &[Range<usize>],
+    together: impl Fn(&Range<usize>, &Range<usize>) -> bool,
+    mut f: impl FnMut(usize, bool),
+) {
+    let mut strip = 0;
+    while strip < ranges.len() {
+        let two = ranges.get(strip + 1).is_some_and(|next| together(&ranges[strip], next));
+        f(strip, two);
+        strip += 1 + usize::from(two);
+    }
+}
+
 impl Products<16, 2> for Tiles {
     #[inline(always)]
-    unsafe fn scores(task: &Product) {
+    unsafe fn scores(task: &Product<'_>) {
+        let units = task.extent;
+        let all = task.ranges.iter().filter(|columns| !columns.is_empty()).cloned();
+        let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         // SAFETY: the caller's. Left strips are 16 rows of `units` units, right panels `units` rows of 32 units.
         unsafe {
             let _session = Session::begin();
-            let units = task.steps.len();
-            for panel in task.panels.clone() {
-                for strip in (0..task.strips).step_by(2) {
+            for panel in all.start / 32..all.end / 32 {
+                let both =
+                    |a: &Range<usize>, b: &Range<usize>| [a, b].iter().all(|x| x.contains(&(panel * 32)));
+                pair_strips(task.ranges, both, |strip, two_strips| {
+                    if !task.ranges[strip].contains(&(panel * 32)) {
+                        return;
+                    }
                     let block = Block {
-                        out: task.out.add(strip * task.out_strip + panel * 32),
+                        out: task.out.wrapping_add(strip * task.out_strip + panel * 32),
                         stride: TILE_KEYS * 4,
-                        two_strips: strip + 1 < task.strips,
+                        two_strips,
                         second_strip: task.out_strip * 4,
                     };
                     let left = task.left.add(strip * task.left_strip);
@@ -175,43 +198,51 @@ impl Products<16, 2> for Tiles {
                         block.add(left.add(unit), units * 4, task.left_strip * 4, right.add(unit * 32));
                     }
                     block.store();
-                }
+                });
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn values(task: &Product) {
+    unsafe fn values(task: &Product<'_>) {
+        let pairs = |keys: &Range<usize>| keys.start / 32 * 16..keys.end.div_ceil(32) * 16;
         // SAFETY: the caller's. Weights are rows of bf16, `TILE_KEYS` floats apart; right panels have a row a pair of
         // keys.
         unsafe {
-            for row in 0..task.strips * 16 {
-                let factor = *task.factor.add(row);
-                if factor != 1.0 {
-                    let out = task.out.add(row * task.out_row);
-                    for column in task.panels.start * 32..task.panels.end * 32 {
-                        *out.add(column) *= factor;
+            for (strip, _) in task.ranges.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+                for row in strip * 16..strip * 16 + 16 {
+                    let factor = *task.factor.add(row);
+                    if factor != 1.0 {
+                        let out = task.out.add(row * task.out_row);
+                        for column in 0..task.extent {
+                            *out.add(column) *= factor;
+                        }
                     }
                 }
             }
             let _session = Session::begin();
-            let pairs = task.steps.start / 32 * 16..task.steps.end.div_ceil(32) * 16;
-            for panel in task.panels.clone() {
-                for strip in (0..task.strips).step_by(2) {
+            for panel in 0..task.extent / 32 {
+                let same = |a: &Range<usize>, b: &Range<usize>| {
+                    !a.is_empty() && !b.is_empty() && pairs(a) == pairs(b)
+                };
+                pair_strips(task.ranges, same, |strip, two_strips| {
+                    if task.ranges[strip].is_empty() {
+                        return;
+                    }
                     let block = Block {
                         out: task.out.add(strip * task.out_strip + panel * 32),
                         stride: task.out_row * 4,
-                        two_strips: strip + 1 < task.strips,
+                        two_strips,
                         second_strip: task.out_strip * 4,
                     };
                     let left = task.left.add(strip * task.left_strip);
                     let right = task.right.add(panel * task.right_panel);
                     block.load();
-                    for pair in pairs.clone().step_by(16) {
+                    for pair in pairs(&task.ranges[strip]).step_by(16) {
                         block.add(left.add(pair), TILE_KEYS * 4, task.left_strip * 4, right.add(pair * 32));
                     }
                     block.store();
-                }
+                });
             }
         }
     }

@@ -1,10 +1,12 @@
 //! The kernels, once for all instruction sets.
 
+use std::ops::Range;
+
 use super::simd::Simd;
 use super::{Packing, Product, Softmax, TILE_KEYS};
 
 /// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `ROW` apart and steps `STEP` apart; `b`
-/// has `NV` vectors a step.
+/// has steps `b_step` apart, of which `NV` vectors count.
 ///
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for `steps` steps.
@@ -13,6 +15,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
     acc: &mut [[S::V; NV]; MR],
     mut a: *const f32,
     mut b: *const f32,
+    b_step: usize,
     steps: usize,
 ) {
     for _ in 0..steps {
@@ -29,7 +32,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
                 }
             }
             a = a.add(STEP);
-            b = b.add(NV * S::LANES);
+            b = b.add(b_step);
         }
     }
 }
@@ -40,32 +43,58 @@ pub(super) trait Products<const MR: usize, const NV: usize> {
     ///
     /// # Safety
     /// The CPU has the features; the pointers are good for what `Product` describes.
-    unsafe fn scores(task: &Product);
+    unsafe fn scores(task: &Product<'_>);
 
     /// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
     ///
     /// # Safety
     /// As [`scores`](Self::scores).
-    unsafe fn values(task: &Product);
+    unsafe fn values(task: &Product<'_>);
+}
+
+/// The scores of one strip and `NV` vectors of keys from `column` on.
+///
+/// # Safety
+/// As [`Products::scores`].
+#[inline(always)]
+unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
+    task: &Product<'_>,
+    strip: usize,
+    column: usize,
+    panel: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut acc = [[S::splat(0.0); NV]; MR];
+        let left = task.left.add(strip * task.left_strip);
+        let right = task.right.add(column / panel * task.right_panel + column % panel);
+        accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, panel, task.extent);
+        let out = task.out.wrapping_add(strip * task.out_strip + column);
+        for (r, row) in acc.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+            }
+        }
+    }
 }
 
 impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
-    unsafe fn scores(task: &Product) {
+    unsafe fn scores(task: &Product<'_>) {
         let nr = NV * S::LANES;
+        let all = task.ranges.iter().filter(|columns| !columns.is_empty()).cloned();
+        let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         // A panel of keys stays in the nearest cache while all strips of queries pass.
-        for panel in task.panels.clone() {
-            for strip in 0..task.strips {
+        for panel in (all.start / nr * nr..all.end).step_by(nr) {
+            for (strip, columns) in task.ranges.iter().enumerate() {
+                let columns = columns.start.max(panel)..columns.end.min(panel + nr);
                 // SAFETY: as promised by the caller.
                 unsafe {
-                    let mut acc = [[S::splat(0.0); NV]; MR];
-                    let left = task.left.add(strip * task.left_strip);
-                    let right = task.right.add(panel * task.right_panel);
-                    accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, task.steps.len());
-                    let out = task.out.add(strip * task.out_strip + panel * nr);
-                    for (r, row) in acc.iter().enumerate() {
-                        for (v, sum) in row.iter().enumerate() {
-                            S::store(out.add(r * TILE_KEYS + v * S::LANES), *sum);
+                    if columns.len() == nr {
+                        strip_scores::<S, MR, NV>(task, strip, panel, nr);
+                    } else {
+                        for column in columns.step_by(S::LANES) {
+                            strip_scores::<S, MR, 1>(task, strip, column, nr);
                         }
                     }
                 }
@@ -74,11 +103,11 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     }
 
     #[inline(always)]
-    unsafe fn values(task: &Product) {
+    unsafe fn values(task: &Product<'_>) {
         let nr = NV * S::LANES;
-        let units = task.steps.start / S::DEPTH..task.steps.end.div_ceil(S::DEPTH);
-        for panel in task.panels.clone() {
-            for strip in 0..task.strips {
+        for panel in 0..task.extent / nr {
+            for (strip, keys) in task.ranges.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+                let units = keys.start / S::DEPTH..keys.end.div_ceil(S::DEPTH);
                 // SAFETY: as promised by the caller.
                 unsafe {
                     let out = task.out.add(strip * task.out_strip + panel * nr);
@@ -91,7 +120,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                     }
                     let left = task.left.add(strip * task.left_strip + units.start);
                     let right = task.right.add(panel * task.right_panel + units.start * nr);
-                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, units.len());
+                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, nr, units.len());
                     for (r, row) in acc.iter().enumerate() {
                         for (v, sum) in row.iter().enumerate() {
                             S::store(out.add(r * task.out_row + v * S::LANES), *sum);
@@ -103,55 +132,110 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     }
 }
 
+/// The rows whose maxima are updated together, in whole vectors.
+const GROUP: usize = 16;
+
 /// One step of the online softmax: scores become weights, in place.
 ///
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd, const PACKING: u8>(task: &Softmax) {
+pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(task: &Softmax) {
     // bf16 weights are made of two vectors each, so that whole units of keys are written.
     let pairs = PACKING != Packing::F32 as u8;
     let width = if pairs { 2 * S::LANES } else { S::LANES };
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
-    for r in 0..task.rows {
+    for first in (0..task.rows).step_by(GROUP) {
+        let rows = GROUP.min(task.rows - first);
+        let mut largest = [f32::NEG_INFINITY; GROUP];
         // SAFETY: as promised by the caller.
         unsafe {
-            let row = task.scores.add(r * TILE_KEYS);
-            let mut largest = S::splat(f32::NEG_INFINITY);
-            for v in vectors.clone() {
-                // A NaN is dropped here and comes back as the exponential of itself.
-                largest = S::max(S::load(row.add(v * S::LANES)), largest);
+            for (r, largest) in largest[..rows].iter_mut().enumerate() {
+                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone());
             }
-            let before = *task.max.add(r);
-            let now = before.max(S::reduce_max(largest) * task.factor);
-            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
-            *task.max.add(r) = now;
-            let rescale = S::exp2(S::splat(before - reference));
-            let (factor, shift) = (S::splat(task.factor), S::splat(-reference));
-            let sums = task.sums.add(r * super::SUM_LANES);
-            let mut sum = S::mul(rescale, S::load(sums));
-            if pairs {
-                // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
-                for group in groups.clone() {
-                    let at = row.add(group * width);
-                    let low = S::exp2(S::fma(S::load(at), factor, shift));
-                    let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
-                    S::store_bf16(row.add(group * S::LANES), low, high);
-                    sum = S::add(sum, S::add(low, high));
+            let (shift, rescale) = rescale::<S>(task, first, rows, &largest);
+            let factor = S::splat(task.factor);
+            for r in 0..rows {
+                let row = task.scores.add((first + r) * TILE_KEYS);
+                let shift = S::splat(shift[r]);
+                let sums = task.sums.add((first + r) * super::SUM_LANES);
+                let mut sum = S::mul(S::splat(rescale[r]), S::load(sums));
+                if pairs {
+                    // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
+                    for group in groups.clone() {
+                        let at = row.add(group * width);
+                        let low = S::exp2(S::fma(S::load(at), factor, shift));
+                        let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                        S::store_bf16(row.add(group * S::LANES), low, high);
+                        sum = S::add(sum, S::add(low, high));
+                    }
+                } else {
+                    for v in vectors.clone() {
+                        let at = row.add(v * S::LANES);
+                        let weight = S::exp2(S::fma(S::load(at), factor, shift));
+                        S::store(at, weight);
+                        sum = S::add(sum, weight);
+                    }
                 }
-            } else {
-                for v in vectors.clone() {
-                    let at = row.add(v * S::LANES);
-                    let weight = S::exp2(S::fma(S::load(at), factor, shift));
-                    S::store(at, weight);
-                    sum = S::add(sum, weight);
-                }
+                S::store(sums, sum);
             }
-            S::store(sums, sum);
-            let mut lane = [0.0f32; 16];
-            S::store(lane.as_mut_ptr(), rescale);
-            *task.rescale.add(r) = lane[0];
         }
     }
+}
+
+/// The largest score of a row; what it does not keep becomes −∞. A NaN is dropped here and comes back as the exponential
+/// of itself.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> f32 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let row = task.scores.add(r * TILE_KEYS);
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        for v in vectors {
+            let at = row.add(v * S::LANES);
+            let mut scores = S::load(at);
+            if MASKED {
+                scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+                S::store(at, scores);
+            }
+            largest = S::max(scores, largest);
+        }
+        S::reduce_max(largest)
+    }
+}
+
+/// Updates the maxima of a group of rows; returns what each row adds to its scores, and what it multiplies earlier sums
+/// and outputs by.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn rescale<S: Simd>(
+    task: &Softmax,
+    first: usize,
+    rows: usize,
+    largest: &[f32; GROUP],
+) -> ([f32; GROUP], [f32; GROUP]) {
+    let (mut shift, mut rescale) = ([0.0; GROUP], [0.0; GROUP]);
+    // SAFETY: as promised by the caller; a group is whole vectors.
+    unsafe {
+        let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
+        for (r, max) in max.iter_mut().enumerate() {
+            let (before, now) = (*max, max.max(largest[r] * task.factor));
+            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
+            *max = now;
+            shift[r] = -reference;
+            rescale[r] = before - reference;
+        }
+        for v in (0..GROUP).step_by(S::LANES) {
+            let at = rescale.as_mut_ptr().add(v);
+            S::store(at, S::exp2(S::load(at)));
+        }
+        task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
+    }
+    (shift, rescale)
 }

@@ -5,6 +5,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod generic;
+mod in_place;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -13,19 +14,20 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use in_place::{HeadRows, InPlace};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
 
-/// The most rows of a strip.
-pub(super) const MAX_STRIP: usize = 16;
+/// The most strips of a product of query and key.
+pub(super) const MAX_STRIPS: usize = 8;
 
 /// The partial sums of a softmax row, summed at the end.
 pub(super) const SUM_LANES: usize = 16;
 
 /// What a product function works on: pointers, and distances in floats.
-struct Product {
+struct Product<'a> {
     left: *const f32,
     left_strip: usize,
     right: *const f32,
@@ -34,10 +36,11 @@ struct Product {
     out_strip: usize,
     out_row: usize,
     factor: *const f32,
-    strips: usize,
-    panels: Range<usize>,
-    /// The steps along the dimension that is summed over: of queries and keys in units, of weights in keys.
-    steps: Range<usize>,
+    /// Of each strip: of a product of query and key the columns of `right` and `out`, of weights and value the keys that
+    /// are summed over.
+    ranges: &'a [Range<usize>],
+    /// The rest: the units that are summed over, or the columns of `right` and `out`.
+    extent: usize,
 }
 
 /// What the softmax function works on.
@@ -49,6 +52,8 @@ struct Softmax {
     max: *mut f32,
     sums: *mut f32,
     rescale: *mut f32,
+    /// The lanes that each row keeps; null if it keeps all of `keys`.
+    kept: *const Range<u32>,
 }
 
 /// The 32-bit units that packed operands are made of. `units(d)` of them hold a row of `d` elements.
@@ -80,13 +85,14 @@ pub(super) struct Kernels {
     pub(super) strip: usize,
     /// Columns of a panel: keys of a product of query and key, value columns of a product of weights and value.
     pub(super) panel: usize,
-    /// Scores beyond the kept keys are −∞ up to a multiple of this many lanes.
+    /// Products of query and key are of multiples of this many keys, and scores beyond the kept ones are −∞ up to that.
     pub(super) lanes: usize,
     /// How operands are packed.
     pub(super) packing: Packing,
-    scores: unsafe fn(&Product),
-    values: unsafe fn(&Product),
+    scores: unsafe fn(&Product<'_>),
+    values: unsafe fn(&Product<'_>),
     softmax: unsafe fn(&Softmax),
+    masked_softmax: unsafe fn(&Softmax),
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
     exp2: unsafe fn(&mut [f32]),
@@ -120,7 +126,8 @@ impl Kernels {
         }
     }
 
-    /// `scores[r, key] = Σ query[r, d] · key[key, d]` for whole strips of rows and the given panels of keys.
+    /// `scores[r, lane] = Σ query[r, d] · key[first + lane, d]` for strips of rows, each with the vectors around its own
+    /// lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
     ///
     /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
     /// [`TILE_KEYS`].
@@ -129,76 +136,101 @@ impl Kernels {
         query: &[f32],
         key: &[f32],
         units: usize,
-        panels: Range<usize>,
+        first: usize,
+        lanes: &[Range<usize>],
         scores: &mut [f32],
     ) {
-        let strips = scores.len() / (self.strip * TILE_KEYS);
+        let strips = lanes.len();
+        let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
         assert!(query.len() >= strips * units * self.strip, "query strips are complete");
-        assert!(key.len() >= panels.end * units * self.panel, "key panels are complete");
-        assert!(panels.end * self.panel <= TILE_KEYS, "panels lie in the tile");
+        assert!(scores.len() >= strips * self.strip * TILE_KEYS, "rows of scores are complete");
+        assert!(last <= TILE_KEYS, "the lanes are those of the window");
+        assert!(key.len() >= (first + last).next_multiple_of(self.panel) * units, "key panels are complete");
+        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+        let mut columns = [const { 0..0 }; MAX_STRIPS];
+        for (columns, lanes) in columns[..strips].iter_mut().zip(lanes) {
+            if !lanes.is_empty() {
+                let start = first + lanes.start / self.lanes * self.lanes;
+                *columns = start..first + lanes.end.next_multiple_of(self.lanes);
+            }
+        }
         let task = Product {
             left: query.as_ptr(),
             left_strip: units * self.strip,
             right: key.as_ptr(),
             right_panel: units * self.panel,
-            out: scores.as_mut_ptr(),
+            // Column `first` is at the start of a row.
+            out: scores.as_mut_ptr().wrapping_sub(first),
             out_strip: self.strip * TILE_KEYS,
             out_row: TILE_KEYS,
             factor: std::ptr::null(),
-            strips,
-            panels,
-            steps: 0..units,
+            ranges: &columns[..strips],
+            extent: units,
         };
         // SAFETY: the lengths are checked above, and `Kernels::new` gives only what the CPU can execute.
         unsafe { (self.scores)(&task) }
     }
 
-    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, key] · value[key, c]` over the given keys of the tile.
+    /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first + lane, c]` for strips of rows, each over its
+    /// own lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes). A strip without
+    /// lanes stays as it is.
     ///
-    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][units(TILE_KEYS)][panel]`, `out` rows of `out_row` columns,
-    /// a multiple of the panel.
+    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][value_units][panel]`, `out` rows of
+    /// `out_row` columns, a multiple of the panel.
     pub(super) fn values(
         &self,
         weights: &[f32],
-        value: &[f32],
-        keys: Range<usize>,
+        (value, value_units, first): (&[f32], usize, usize),
+        lanes: &[Range<usize>],
         rescale: &[f32],
         out: &mut [f32],
         out_row: usize,
     ) {
-        let strips = weights.len() / (self.strip * TILE_KEYS);
+        let strips = lanes.len();
         let panels = out_row / self.panel;
-        assert!(keys.start <= keys.end && keys.end <= TILE_KEYS, "the keys are those of the tile");
-        let units = self.packing.units(TILE_KEYS);
-        assert!(value.len() >= panels * units * self.panel, "value panels are complete");
+        let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
+        assert!(weights.len() >= strips * self.strip * TILE_KEYS, "rows of weights are complete");
+        assert!(last <= TILE_KEYS, "the lanes are those of the window");
+        let before = self.packing.units(first);
+        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+        assert!(before + self.packing.units(last) <= value_units, "the keys are packed");
+        assert!(value.len() >= panels * value_units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
         let task = Product {
             left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
-            right: value.as_ptr(),
-            right_panel: units * self.panel,
+            right: value[before * self.panel..].as_ptr(),
+            right_panel: value_units * self.panel,
             out: out.as_mut_ptr(),
             out_strip: self.strip * out_row,
             out_row,
             factor: rescale.as_ptr(),
-            strips,
-            panels: 0..panels,
-            steps: keys,
+            ranges: lanes,
+            extent: out_row,
         };
         // SAFETY: as above; the last row and panel end before the slices do.
         unsafe { (self.values)(&task) }
     }
 
-    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each row. Keys outside the
-    /// range are not read, but for those that share a vector with its ends: they must be −∞ there.
-    pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
+    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
+    /// row. Keys outside the range are not read, but for those that share a vector with its ends: where no row says what
+    /// it keeps, they must be −∞ there. Of a row in `kept`, only the lanes that it says count.
+    pub(super) fn softmax(
+        &self,
+        scores: &mut [f32],
+        keys: Range<usize>,
+        kept: Option<&[Range<u32>]>,
+        factor: f32,
+        state: SoftmaxRows,
+    ) {
         let rows = scores.len() / TILE_KEYS;
-        assert!(keys.end <= TILE_KEYS, "the keys are those of the tile");
+        assert!(keys.end <= TILE_KEYS, "the keys are those of the window");
         assert!(
             state.max.len() >= rows && state.rescale.len() >= rows && state.sums.len() >= rows * SUM_LANES,
             "every row has its state"
         );
+        assert!(kept.is_none_or(|kept| kept.len() >= rows), "every row says what it keeps");
         let task = Softmax {
             scores: scores.as_mut_ptr(),
             rows,
@@ -207,18 +239,20 @@ impl Kernels {
             max: state.max.as_mut_ptr(),
             sums: state.sums.as_mut_ptr(),
             rescale: state.rescale.as_mut_ptr(),
+            kept: kept.map_or(std::ptr::null(), <[Range<u32>]>::as_ptr),
         };
+        let softmax = if kept.is_some() { self.masked_softmax } else { self.softmax };
         // SAFETY: the lengths are checked above.
-        unsafe { (self.softmax)(&task) }
+        unsafe { softmax(&task) }
     }
 
-    /// `to[column · panel + i] = rows[i][column]` for eight rows: a part of a key panel.
-    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32]) {
+    /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
+    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32], stride: usize) {
         let columns = rows[0].len();
         assert!(rows.iter().all(|row| row.len() == columns), "eight rows of one length");
-        assert!(columns == 0 || to.len() >= (columns - 1) * self.panel + 8, "the panel has all columns");
+        assert!(columns == 0 || to.len() >= (columns - 1) * stride + 8, "there is room for all columns");
         // SAFETY: the lengths are checked above.
-        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), self.panel) }
+        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
     }
 
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
@@ -249,24 +283,29 @@ macro_rules! kernels {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
             $(#[target_feature(enable = $features)])?
-            unsafe fn scores(task: &Product) {
+            unsafe fn scores(task: &Product<'_>) {
                 // SAFETY: the caller's.
                 unsafe { <$products as generic::Products<$mr, $nv>>::scores(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn values(task: &Product) {
+            unsafe fn values(task: &Product<'_>) {
                 // SAFETY: the caller's.
                 unsafe { <$products as generic::Products<$mr, $nv>>::values(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }>(task) }
+                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+            unsafe fn masked_softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { <$vectors>::transpose(rows, columns, to, panel) }
+                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, true>(task) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
+                // SAFETY: the caller's.
+                unsafe { <$vectors>::transpose(rows, columns, to, stride) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
@@ -281,6 +320,7 @@ macro_rules! kernels {
                 scores,
                 values,
                 softmax,
+                masked_softmax,
                 transpose,
                 exp2: exponentials,
             }

@@ -1,5 +1,7 @@
 //! Vectors of f32 as the kernels use them, one implementation an instruction set.
 
+use std::ops::Range;
+
 /// Vector instructions. The functions are inlined into code that is compiled with the features of the set.
 ///
 /// # Safety
@@ -24,6 +26,8 @@ pub(super) trait Simd: Copy {
     /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds.
     unsafe fn exp2(x: Self::V) -> Self::V;
     unsafe fn reduce_max(x: Self::V) -> f32;
+    /// `x` in the lanes `first..` that are in `kept`, −∞ in others.
+    unsafe fn keep(x: Self::V, kept: &Range<u32>, first: u32) -> Self::V;
 
     /// Rounds two vectors to bf16 and writes them one after the other, into the memory of one vector.
     #[inline(always)]
@@ -128,6 +132,11 @@ impl Simd for Portable {
     unsafe fn reduce_max(x: Self::V) -> f32 {
         x.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
+
+    #[inline(always)]
+    unsafe fn keep(x: Self::V, kept: &Range<u32>, first: u32) -> Self::V {
+        std::array::from_fn(|i| if kept.contains(&(first + i as u32)) { x[i] } else { f32::NEG_INFINITY })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -136,6 +145,7 @@ pub(super) use x86::{Avx2, Avx512, Bf16Dot};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::ops::Range;
 
     use super::{EXP2, Simd};
 
@@ -210,6 +220,18 @@ mod x86 {
                 let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
                 let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
                 _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn keep(x: __m256, kept: &Range<u32>, first: u32) -> __m256 {
+            unsafe {
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let bound = |bound: u32| _mm256_set1_epi32((bound as i32).wrapping_sub(first as i32));
+                let early = _mm256_cmpgt_epi32(bound(kept.start), lanes);
+                let inside = _mm256_andnot_si256(early, _mm256_cmpgt_epi32(bound(kept.end), lanes));
+                let low = _mm256_set1_ps(f32::NEG_INFINITY);
+                _mm256_blendv_ps(low, x, _mm256_castsi256_ps(inside))
             }
         }
 
@@ -318,6 +340,11 @@ mod x86 {
         unsafe fn reduce_max(x: __m512) -> f32 {
             unsafe { Avx512::reduce_max(x) }
         }
+
+        #[inline(always)]
+        unsafe fn keep(x: __m512, kept: &Range<u32>, first: u32) -> __m512 {
+            unsafe { Avx512::keep(x, kept, first) }
+        }
     }
 
     /// Sixteen floats.
@@ -386,6 +413,17 @@ mod x86 {
             unsafe {
                 let x = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
                 Avx2::reduce_max(x)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn keep(x: __m512, kept: &Range<u32>, first: u32) -> __m512 {
+            unsafe {
+                let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let bound = |bound: u32| _mm512_set1_epi32((bound as i32).wrapping_sub(first as i32));
+                let late = _mm512_cmpge_epi32_mask(lanes, bound(kept.start));
+                let inside = _mm512_mask_cmplt_epi32_mask(late, lanes, bound(kept.end));
+                _mm512_mask_mov_ps(_mm512_set1_ps(f32::NEG_INFINITY), inside, x)
             }
         }
 

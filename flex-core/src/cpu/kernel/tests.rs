@@ -55,14 +55,18 @@ fn products_are_those_of_plain_loops() {
             let query = numbers(rows * head_dim, 1);
             let key = numbers(panels * head_dim * kernels.panel, 2);
             let mut scores = vec![9.0; rows * TILE_KEYS];
-            kernels.scores(&query, &key, head_dim, 1..panels, &mut scores);
+            let first = kernels.lanes;
+            let last = panels * kernels.panel - first;
+            let lanes = [(); 3].map(|_| first..last - first);
+            kernels.scores(&query, &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
-                    let got = scores[r * TILE_KEYS + c];
-                    if c < kernels.panel {
-                        assert_eq!(got, 9.0, "outside the panels ({isa})");
+                    if !(2 * first..last).contains(&c) {
+                        let untouched = c < first || scores[r * TILE_KEYS + c - first] == 9.0;
+                        assert!(untouched, "outside the keys ({isa})");
                         continue;
                     }
+                    let got = scores[r * TILE_KEYS + c - first];
                     let of_query =
                         |d| query[(r / kernels.strip * head_dim + d) * kernels.strip + r % kernels.strip];
                     let of_key =
@@ -74,23 +78,28 @@ fn products_are_those_of_plain_loops() {
             }
 
             let columns = 2 * kernels.panel;
-            let value = numbers(2 * TILE_KEYS * kernels.panel, 3);
+            let (units, first) = (2 * TILE_KEYS, 3 * kernels.lanes);
+            let value = numbers(2 * units * kernels.panel, 3);
             let weights = numbers(rows * TILE_KEYS, 4);
             let rescale = numbers(rows, 5);
             for keys in [0..TILE_KEYS, 3..7, 5..5, 100..128] {
                 let before = numbers(rows * columns, 6);
                 let mut out = before.clone();
-                kernels.values(&weights, &value, keys.clone(), &rescale, &mut out, columns);
+                let packed = (&value[..], units, first);
+                let lanes = [keys.clone(), keys.clone(), keys.clone()];
+                kernels.values(&weights, packed, &lanes, &rescale, &mut out, columns);
                 for r in 0..rows {
                     for c in 0..columns {
                         let of_value = |k: usize| {
-                            value[(c / kernels.panel * TILE_KEYS + k) * kernels.panel + c % kernels.panel]
+                            let row = c / kernels.panel * units + first + k;
+                            value[row * kernels.panel + c % kernels.panel]
                         };
                         let sum: f64 = keys
                             .clone()
                             .map(|k| f64::from(weights[r * TILE_KEYS + k]) * f64::from(of_value(k)))
                             .sum();
-                        let exact = f64::from(rescale[r]) * f64::from(before[r * columns + c]) + sum;
+                        let rescale = if keys.is_empty() { 1.0 } else { rescale[r] };
+                        let exact = f64::from(rescale) * f64::from(before[r * columns + c]) + sum;
                         let got = out[r * columns + c];
                         assert!((f64::from(got) - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
                     }
@@ -113,7 +122,7 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
         let mut weights = [first.clone(), second.clone()];
         for (weights, keys) in weights.iter_mut().zip(&keys) {
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            kernels.softmax(weights, keys.clone(), factor, state);
+            kernels.softmax(weights, keys.clone(), None, factor, state);
         }
         for r in 0..rows {
             let parts = [(&first, &keys[0]), (&second, &keys[1])];

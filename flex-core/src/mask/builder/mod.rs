@@ -1,22 +1,32 @@
 //! Building block masks: descent over boxes of tiles, decided by proof where possible.
 //!
-//! The rows of tiles are cut into strips, the unit of parallel work. In a strip a box of tiles is judged by the interval
+//! The rows of tiles are cut into strips, the unit of parallel work. In a strip boxes of tiles are judged by the interval
 //! analysis; a box that is wholly kept or skipped is written down as runs without visiting its tiles, any other is
 //! split. What is left are single tiles that the mask's edge crosses: they are proved to be mixed, or evaluated.
+//!
+//! There are two ways through a strip, which give the same tiles: [`Sweep`] judges sixteen boxes of a row at a time in
+//! vector lanes, and [`Descent`] one box after another; it serves masks that the lanes do not know.
 
+mod descent;
 mod options;
-mod strip;
+mod survey;
+mod sweep;
 mod tile;
+
+#[cfg(test)]
+mod tests;
 
 use rayon::prelude::*;
 
 pub use options::{BlockMaskBuilder, BlockMaskOptions};
+pub use survey::{MaskSurvey, OpenTile, TileVerdict};
 
 use super::{BlockMask, BlockSize, Extent, MaskError, Origin, Run, RunTable};
-use crate::analysis::interval::IntervalProgram;
+use crate::analysis::interval::{IndexBox, IntervalProgram, Span};
 use crate::ir::Input;
 use crate::mods::{MaskMod, ModFault};
-use strip::{Strip, StripWorker};
+use descent::Descent;
+use sweep::{Region, Sweep};
 use tile::TilePrograms;
 
 /// Builds the block mask of a mask with tiles of 128×128.
@@ -38,6 +48,29 @@ pub(super) enum Judgement {
     Exact,
     /// Makes every tile partial, once it is proved that it cannot fault.
     FaultsOnly,
+    /// Finds what the analysis can prove and leaves the other tiles open.
+    Survey,
+}
+
+/// How strips are searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Search {
+    /// By [`Sweep`] where it is possible and pays, else by [`Descent`].
+    #[default]
+    Auto,
+    /// By [`Sweep`] wherever it is possible.
+    #[cfg(test)]
+    Sweep,
+    #[cfg(test)]
+    Descent,
+}
+
+/// Some rows of tiles of one batch and head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strip {
+    b: i32,
+    h: i32,
+    tiles: Tiles,
 }
 
 /// A rectangle of tiles, ends excluded.
@@ -54,6 +87,7 @@ pub(super) struct Plan<'m> {
     pub(super) extent: Extent,
     pub(super) block: BlockSize,
     pub(super) judgement: Judgement,
+    pub(super) search: Search,
     tile_programs: TilePrograms,
 }
 
@@ -78,8 +112,8 @@ impl<'m> Plan<'m> {
         extent.validate()?;
         block.validate()?;
         let program = IntervalProgram::new(mask.bound());
-        let tile_programs = TilePrograms::new(mask.bound());
-        Ok(Self { mask, program, extent, block, judgement, tile_programs })
+        let tile_programs = TilePrograms::default();
+        Ok(Self { mask, program, extent, block, judgement, search: Search::Auto, tile_programs })
     }
 
     /// How often the rows of tiles are stored for batch and heads.
@@ -95,6 +129,10 @@ impl<'m> Plan<'m> {
 
     pub(super) fn kv_blocks(&self) -> usize {
         self.extent.kv_len.div_ceil(self.block.kv)
+    }
+
+    pub(super) fn all_tiles(&self) -> Tiles {
+        Tiles { q: (0, self.q_blocks() as u32), kv: (0, self.kv_blocks() as u32) }
     }
 
     /// The strides of the stored rows in batch and heads.
@@ -114,17 +152,16 @@ impl<'m> Plan<'m> {
             return Err(MaskError::TooLarge { what: "rows of tiles", got: rows, max: MAX_ROWS });
         }
         let strips = self.strips(tiles);
+        let region = self.region(tiles);
+        let worker = || Worker::new(self, region.as_ref());
         let serial = threads == Some(1) || strips.len() == 1 || self.is_small(strips.len(), tiles);
         let build = || -> Vec<Result<StripRuns, ModFault>> {
             match serial {
                 true => {
-                    let mut worker = StripWorker::new(self);
+                    let mut worker = worker();
                     strips.iter().map(|strip| worker.build(*strip)).collect()
                 }
-                false => strips
-                    .par_iter()
-                    .map_init(|| StripWorker::new(self), |w, strip| w.build(*strip))
-                    .collect(),
+                false => strips.par_iter().map_init(worker, |w, strip| w.build(*strip)).collect(),
             }
         };
         let parts = match threads.filter(|_| !serial) {
@@ -136,6 +173,35 @@ impl<'m> Plan<'m> {
                 .install(build),
         };
         assemble(parts, rows)
+    }
+
+    /// What a sweep of the tiles needs, if that is the way to search them.
+    fn region(&self, tiles: Tiles) -> Option<Region> {
+        let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
+        // For few rows it does not pay to look at every column.
+        let pays = height >= 8 && u64::from(height) * u64::from(width) >= 1024;
+        let wanted = match self.search {
+            Search::Auto => pays,
+            #[cfg(test)]
+            Search::Sweep => true,
+            #[cfg(test)]
+            Search::Descent => false,
+        };
+        if wanted && self.judgement == Judgement::Exact { Region::new(self, tiles) } else { None }
+    }
+
+    /// The elements of a box of tiles that lie inside the extent.
+    fn index_box(&self, strip: Strip, tiles: Tiles) -> IndexBox {
+        let span = |(first, end): (u32, u32), block: usize, len: usize| {
+            let last = (end as usize * block).min(len) - 1;
+            Span { first: (first as usize * block) as i32, last: last as i32 }
+        };
+        IndexBox {
+            b: Span::single(strip.b),
+            h: Span::single(strip.h),
+            q: span(tiles.q, self.block.q, self.extent.q_len),
+            kv: span(tiles.kv, self.block.kv, self.extent.kv_len),
+        }
     }
 
     /// Whether starting threads would cost more than they save.
@@ -161,6 +227,28 @@ impl<'m> Plan<'m> {
             }
         }
         strips
+    }
+}
+
+/// Searches strips one after another, keeping its working memory.
+enum Worker<'p> {
+    Descent(Descent<'p>),
+    Sweep(Sweep<'p>),
+}
+
+impl<'p> Worker<'p> {
+    fn new(plan: &'p Plan<'p>, region: Option<&'p Region>) -> Self {
+        match region {
+            Some(region) => Self::Sweep(Sweep::new(plan, region)),
+            None => Self::Descent(Descent::new(plan)),
+        }
+    }
+
+    fn build(&mut self, strip: Strip) -> Result<StripRuns, ModFault> {
+        match self {
+            Self::Descent(descent) => descent.build(strip),
+            Self::Sweep(sweep) => sweep.build(strip),
+        }
     }
 }
 
@@ -211,14 +299,17 @@ impl BlockMask {
     }
 
     pub(super) fn from_plan(plan: &Plan, threads: Option<usize>) -> Result<Self, MaskError> {
-        let tiles = Tiles { q: (0, plan.q_blocks() as u32), kv: (0, plan.kv_blocks() as u32) };
-        let Built { table, elements_evaluated } = plan.run(tiles, threads)?;
+        let Built { table, elements_evaluated } = plan.run(plan.all_tiles(), threads)?;
+        Ok(Self::with_table(plan, table, elements_evaluated))
+    }
+
+    fn with_table(plan: &Plan, table: RunTable, elements_evaluated: u64) -> Self {
         let origin = match plan.judgement {
-            Judgement::Exact => Origin::Proved,
+            Judgement::Exact | Judgement::Survey => Origin::Proved,
             Judgement::FaultsOnly => Origin::Unskipped,
         };
         let (batch_rows, head_rows) = plan.row_strides();
-        Ok(Self {
+        Self {
             mask: plan.mask.clone(),
             extent: plan.extent,
             block: plan.block,
@@ -228,6 +319,6 @@ impl BlockMask {
             origin,
             elements_evaluated,
             transposed: std::sync::OnceLock::new(),
-        })
+        }
     }
 }

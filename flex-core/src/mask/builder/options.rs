@@ -1,6 +1,6 @@
 //! What a user chooses when building a block mask.
 
-use super::{Judgement, Plan};
+use super::{Judgement, MaskSurvey, Plan};
 use crate::mask::{BlockMask, BlockSize, Extent, MaskError};
 use crate::mods::MaskMod;
 
@@ -57,6 +57,16 @@ impl<'m> BlockMaskBuilder<'m> {
     /// As [`build`](Self::build).
     pub fn build_unskipped(self, extent: Extent) -> Result<BlockMask, MaskError> {
         self.build_as(extent, Judgement::FaultsOnly)
+    }
+
+    /// Finds what can be proved of the tiles, and leaves those open that have to be evaluated: for whoever evaluates them
+    /// elsewhere than on this CPU.
+    ///
+    /// # Errors
+    /// If a dimension is zero or too large, or the threads cannot be started. Faults are found when the open tiles are
+    /// evaluated.
+    pub fn survey(self, extent: Extent) -> Result<MaskSurvey, MaskError> {
+        MaskSurvey::new(self.mask, extent, self.options)
     }
 
     fn build_as(self, extent: Extent, judgement: Judgement) -> Result<BlockMask, MaskError> {

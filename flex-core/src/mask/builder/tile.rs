@@ -1,5 +1,7 @@
 //! Single tiles that the edge of a mask crosses.
 
+use std::sync::OnceLock;
+
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
 use crate::ir::NodeId;
 use crate::mask::TileKind;
@@ -13,40 +15,54 @@ const SEARCH_BUDGET: usize = 12;
 /// After so many searches of which fewer than one in eight succeeded, a strip stops searching.
 const TRIAL_SEARCHES: u32 = 32;
 
-/// A mask compiled for evaluation, with and without checks for faults.
-pub(super) struct TilePrograms {
-    checked: RowProgram,
-    unchecked: RowProgram,
-}
-
-impl TilePrograms {
-    pub(super) fn new(bound: &BoundExpr) -> Self {
-        Self { checked: RowProgram::new(bound), unchecked: RowProgram::proved(bound) }
-    }
-}
-
-/// Classifies tiles, by proof where it can and by evaluation otherwise.
-pub(super) struct TileProver<'p> {
-    checked: RowEvaluator<'p>,
-    unchecked: RowEvaluator<'p>,
-    elements_evaluated: u64,
+/// Whether looking for proofs inside tiles has paid so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trials {
     searches: u32,
     successes: u32,
 }
 
+impl Trials {
+    pub(super) fn pay(self) -> bool {
+        self.searches < TRIAL_SEARCHES || self.successes * 8 >= self.searches
+    }
+
+    pub(super) fn record(&mut self, success: bool) {
+        self.searches += 1;
+        self.successes += u32::from(success);
+    }
+}
+
+/// A mask compiled for evaluation, with and without checks for faults. Most masks need neither.
+#[derive(Default)]
+pub(super) struct TilePrograms {
+    checked: OnceLock<RowProgram>,
+    unchecked: OnceLock<RowProgram>,
+}
+
+/// Classifies tiles, by proof where it can and by evaluation otherwise.
+pub(super) struct TileProver<'p> {
+    bound: &'p BoundExpr,
+    programs: &'p TilePrograms,
+    checked: Option<RowEvaluator<'p>>,
+    unchecked: Option<RowEvaluator<'p>>,
+    elements_evaluated: u64,
+    trials: Trials,
+}
+
 /// Which values a mask is known to have in a tile.
 #[derive(Clone, Copy, Default)]
-struct Seen {
-    kept: bool,
-    skipped: bool,
+pub(super) struct Seen {
+    pub(super) kept: bool,
+    pub(super) skipped: bool,
 }
 
 impl Seen {
-    fn both(self) -> bool {
+    pub(super) fn both(self) -> bool {
         self.kept && self.skipped
     }
 
-    fn kind(self) -> Option<TileKind> {
+    pub(super) fn kind(self) -> Option<TileKind> {
         match (self.kept, self.skipped) {
             (true, true) => Some(TileKind::Partial),
             (true, false) => Some(TileKind::Full),
@@ -56,19 +72,29 @@ impl Seen {
 }
 
 impl<'p> TileProver<'p> {
-    pub(super) fn new(programs: &'p TilePrograms) -> Self {
-        let checked = RowEvaluator::new(&programs.checked, LANES);
-        let unchecked = RowEvaluator::new(&programs.unchecked, LANES);
-        Self { checked, unchecked, elements_evaluated: 0, searches: 0, successes: 0 }
+    pub(super) fn new(bound: &'p BoundExpr, programs: &'p TilePrograms) -> Self {
+        Self {
+            bound,
+            programs,
+            checked: None,
+            unchecked: None,
+            elements_evaluated: 0,
+            trials: Trials::default(),
+        }
     }
 
     /// Forgets the counts, so that what a strip does depends on the strip alone.
     pub(super) fn start_strip(&mut self) {
-        (self.elements_evaluated, self.searches, self.successes) = (0, 0, 0);
+        (self.elements_evaluated, self.trials) = (0, Trials::default());
     }
 
     pub(super) fn elements_evaluated(&self) -> u64 {
         self.elements_evaluated
+    }
+
+    /// Counts elements that were evaluated elsewhere.
+    pub(super) fn count(&mut self, elements: usize) {
+        self.elements_evaluated += elements as u64;
     }
 
     /// What a tile keeps: everything, something, or (`None`) nothing. `analysis` has just evaluated the tile, by its
@@ -87,20 +113,15 @@ impl<'p> TileProver<'p> {
         let mut seen = Seen::default();
         if !may_fault {
             seen = Seen { kept: truth.is_somewhere(true), skipped: truth.is_somewhere(false) };
-            if !seen.both() && self.search_pays() {
-                self.searches += 1;
+            if !seen.both() && self.trials.pay() {
                 self.search(analysis, unsettled, tile, &mut seen);
-                self.successes += u32::from(seen.both());
+                self.trials.record(seen.both());
             }
         }
         if !seen.both() {
             self.evaluate(tile, may_fault, &mut seen)?;
         }
         Ok(seen.kind())
-    }
-
-    fn search_pays(&self) -> bool {
-        self.searches < TRIAL_SEARCHES || self.successes * 8 >= self.searches
     }
 
     /// Looks for boxes inside the tile over which the mask is proved to hold, or not to hold, somewhere. The tile is
@@ -148,8 +169,24 @@ impl<'p> TileProver<'p> {
     }
 
     /// Evaluates the tile row by row until both values are seen; to its end if it may fault.
-    fn evaluate(&mut self, tile: &IndexBox, may_fault: bool, seen: &mut Seen) -> Result<(), ModFault> {
-        let rows = if may_fault { &mut self.checked } else { &mut self.unchecked };
+    ///
+    /// # Errors
+    /// If the mask faults at some element.
+    pub(super) fn evaluate(
+        &mut self,
+        tile: &IndexBox,
+        may_fault: bool,
+        seen: &mut Seen,
+    ) -> Result<(), ModFault> {
+        let (bound, TilePrograms { checked, unchecked }) = (self.bound, self.programs);
+        let rows = match may_fault {
+            true => self.checked.get_or_insert_with(|| {
+                RowEvaluator::new(checked.get_or_init(|| RowProgram::new(bound)), LANES)
+            }),
+            false => self.unchecked.get_or_insert_with(|| {
+                RowEvaluator::new(unchecked.get_or_init(|| RowProgram::proved(bound)), LANES)
+            }),
+        };
         let end = tile.kv.last as usize + 1;
         for kv in (tile.kv.first as usize..end).step_by(LANES) {
             let len = LANES.min(end - kv);

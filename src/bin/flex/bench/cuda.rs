@@ -1,12 +1,23 @@
 //! Times on a GPU, by its own clock.
 
 use flex_attention::Error;
-use flex_attention::cuda::CudaDevice;
 use flex_attention::cuda::timing::{CacheFlush, CudaEvent};
+use flex_attention::cuda::{CudaDevice, CudaOptions, Force, Template};
+
+use super::GpuKernel;
 
 /// What is spent on the repetitions of one case: as `triton.testing.do_bench` does with peers. Large cards draw all the power
 /// they may within a fifth of a second of attention, and slow down: longer runs give lower figures.
 const BUDGET_MS: f32 = 100.0;
+
+/// What a call is told so that it takes the kernel, or fails where the device or the tensors are none for it.
+pub(super) fn options(kernel: Option<GpuKernel>) -> CudaOptions<'static> {
+    let template = kernel.map(|kernel| match kernel {
+        GpuKernel::Portable => Template::ForwardPortable,
+        GpuKernel::Sm90 => Template::ForwardSm90,
+    });
+    CudaOptions { force: Force { template, ..Force::default() }, ..CudaOptions::default() }
+}
 
 /// The time of one call in milliseconds: the median of repeated calls, the L2 cache overwritten before each, after calls
 /// that are not counted. The call queues its work on the default stream of the GPU.

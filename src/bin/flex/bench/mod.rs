@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// The GPU, by its number from 0.
     #[arg(long, default_value_t = 0)]
     device: usize,
+    /// The kernel on the GPU; the one that calls choose unless given.
+    #[arg(long, value_enum)]
+    kernel: Option<GpuKernel>,
     /// Threads on the CPU; all cores unless given.
     #[arg(long)]
     threads: Option<usize>,
@@ -65,6 +68,16 @@ pub(crate) enum Backend {
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// A kernel to insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum GpuKernel {
+    /// For sm_80 and newer.
+    Portable,
+    /// For Hopper.
+    Sm90,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,6 +102,9 @@ impl From<Precision> for DType {
 struct Measured {
     case: &'static str,
     backend: Backend,
+    /// The kernel that was insisted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<GpuKernel>,
     shape: String,
     dtype: DType,
     /// The median time of a call.
@@ -123,11 +139,17 @@ impl fmt::Display for Measurements {
             column.set_cell_alignment(CellAlignment::Right);
         }
         if let Some(first) = self.0.first() {
-            let backend = first.backend.to_possible_value().map_or_else(String::new, |v| v.get_name().into());
-            writeln!(f, "{} {} on {backend}", first.shape, first.dtype)?;
+            write!(f, "{} {} on {}", first.shape, first.dtype, argument(first.backend))?;
+            first.kernel.map_or(Ok(()), |kernel| write!(f, ", kernel {}", argument(kernel)))?;
+            writeln!(f)?;
         }
         write!(f, "{table}\nGFLOP/s count only the pairs that the mask keeps.")
     }
+}
+
+/// As it is written on the command line.
+fn argument(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().into())
 }
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
@@ -163,7 +185,7 @@ struct Setup<'a> {
 
 impl Backend {
     /// Where tensors have to be for it.
-    fn device(self, ordinal: usize) -> Result<Device, ProgramError> {
+    pub(crate) fn device(self, ordinal: usize) -> Result<Device, ProgramError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
@@ -179,6 +201,9 @@ impl Backend {
 
 impl<'a> Setup<'a> {
     fn new(args: &'a Args) -> Result<Self, ProgramError> {
+        if let (Some(kernel), Backend::Cpu) = (args.kernel, args.backend) {
+            return Err(ProgramError::KernelWithoutGpu { kernel: argument(kernel) });
+        }
         let kv_heads = args.kv_heads.unwrap_or(args.heads);
         let tensor = |seed, heads| {
             normal_tensor(seed, [args.batch, heads, args.seq_len, args.head_dim], args.dtype.into())
@@ -217,6 +242,10 @@ impl<'a> Setup<'a> {
             if let Some(threads) = self.args.threads {
                 call = call.threads(threads);
             }
+            #[cfg(feature = "cuda")]
+            {
+                call = call.cuda(cuda::options(self.args.kernel));
+            }
             call
         };
         let mut out = call().run()?;
@@ -236,6 +265,7 @@ impl<'a> Setup<'a> {
         Ok(Measured {
             case: case.name(),
             backend: self.args.backend,
+            kernel: self.args.kernel,
             shape: format!("B{batch}_H{heads}_{}_S{seq_len}_D{head_dim}", key.shape()[1]),
             dtype: query.dtype(),
             ms,

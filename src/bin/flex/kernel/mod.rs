@@ -12,19 +12,16 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
 use flex_codegen::bundle::Bundle;
-use flex_codegen::plan::{Force, ModLoad, Request, plan};
-use flex_codegen::{Arch, CompiledKernel, Compiler, Guards, KernelSource, KernelSpec, Matmul};
-use flex_core::analysis::interval::IndexBox;
-use flex_core::analysis::unsigned::unsigned_divisions;
+use flex_codegen::plan::Force;
+use flex_codegen::{Arch, CallRequest, CompiledKernel, Compiler, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::Shape;
-use flex_core::mods::BoundExpr;
 use serde::Serialize;
 
 use crate::bench::Precision;
 use crate::error::ProgramError;
 use crate::output::Output;
 use crate::progress::Progress;
-use named::Mods;
+use named::{Mods, Sizes};
 
 /// Which kernels, for which GPUs, and what of them.
 #[derive(Debug, clap::Args)]
@@ -48,9 +45,12 @@ pub(crate) struct Args {
     /// Multiply f32 on the tensor cores, operands rounded to 11 bits of mantissa.
     #[arg(long)]
     tf32: bool,
-    /// Queries a sequence that the tiles are chosen for.
+    /// Queries and keys a sequence that the tiles are chosen for.
     #[arg(long, default_value_t = 8192)]
     seq_len: usize,
+    /// Heads, which captures of the library's mods have an element for.
+    #[arg(long, default_value_t = 8)]
+    heads: usize,
     /// Prints the kernel instead of what it takes.
     #[arg(long, value_enum)]
     emit: Option<Emit>,
@@ -62,6 +62,8 @@ pub(crate) struct Args {
 /// A form of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Emit {
+    /// Which kernel it is and why, without compiling it.
+    Plan,
     /// The generated CUDA source.
     Cuda,
     /// What ptxas reports.
@@ -83,6 +85,19 @@ struct Kernel {
     tile_kv: u32,
     /// Why this template and these tiles.
     reason: String,
+    /// The name in caches and bundles.
+    key: String,
+    /// What it takes, unless it was not compiled.
+    #[serde(flatten)]
+    takes: Option<Takes>,
+    /// What was asked for with `--emit`: the CUDA source or the machine code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+}
+
+/// What a compiled kernel takes of the machine.
+#[derive(Debug, Serialize)]
+struct Takes {
     /// Registers a thread.
     registers: u32,
     /// Bytes that a thread stores and loads because registers ran out.
@@ -94,11 +109,6 @@ struct Kernel {
     warnings: Vec<String>,
     compile_ms: u64,
     cubin_bytes: usize,
-    /// The name in caches and bundles.
-    key: String,
-    /// What was asked for with `--emit`: the CUDA source or the machine code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
@@ -110,9 +120,14 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let progress = Progress::new(all.len(), "");
     for wanted in all {
         progress.step(format!("{} for {}", wanted.name, wanted.spec.arch));
-        let compiled = compiler.kernel(&wanted.spec)?;
-        bundle.insert(wanted.name.clone(), Arc::clone(&compiled));
-        kernels.push(wanted.report(args.emit, &compiled)?);
+        let compiled = match (args.emit, &args.out) {
+            (Some(Emit::Plan), None) => None,
+            _ => Some(compiler.kernel(&wanted.spec)?),
+        };
+        if let Some(compiled) = &compiled {
+            bundle.insert(wanted.name.clone(), Arc::clone(compiled));
+        }
+        kernels.push(wanted.report(args.emit, compiled.as_deref())?);
         progress.done();
     }
     drop(progress);
@@ -126,11 +141,11 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         Some(Emit::Cuda | Emit::Sass) => {
             kernels.iter().filter_map(|k| k.code.as_ref()).try_for_each(|code| output.text(code))
         }
-        Some(Emit::Ptxas) | None => output.text(&Kernels { kernels, folder: args.out.clone() }),
+        Some(Emit::Plan | Emit::Ptxas) | None => output.text(&Kernels { kernels, folder: args.out.clone() }),
     }
 }
 
-/// A kernel to compile: its name on the command line, its specification, dynamic shared memory and why it was chosen.
+/// A kernel to compile: its name on the command line, its specification and why it was chosen.
 struct Wanted {
     name: String,
     spec: KernelSpec,
@@ -138,19 +153,34 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn report(self, emit: Option<Emit>, compiled: &CompiledKernel) -> Result<Kernel, ProgramError> {
+    fn report(self, emit: Option<Emit>, compiled: Option<&CompiledKernel>) -> Result<Kernel, ProgramError> {
         let Self { name, spec, reason } = self;
-        let resources = &compiled.resources;
+        let source = KernelSource::new(&spec)?;
         Ok(Kernel {
             name,
             arch: spec.arch,
             dtype: spec.dtype,
             head_dim: spec.head_dim,
             value_dim: spec.value_dim,
-            template: compiled.template.name(),
-            tile_q: compiled.tile_q,
-            tile_kv: compiled.tile_kv,
+            template: spec.schedule.template.name(),
+            tile_q: spec.schedule.tile_q,
+            tile_kv: spec.schedule.tile_kv,
             reason,
+            key: source.key(),
+            takes: compiled.map(Takes::of),
+            code: match (emit, compiled) {
+                (Some(Emit::Cuda), _) => Some(source.text),
+                (Some(Emit::Sass), Some(compiled)) => Some(disassemble(&compiled.cubin)?),
+                _ => None,
+            },
+        })
+    }
+}
+
+impl Takes {
+    fn of(compiled: &CompiledKernel) -> Self {
+        let resources = &compiled.resources;
+        Self {
             registers: resources.registers,
             spill_bytes: resources.spill_bytes,
             stack_bytes: resources.stack_bytes,
@@ -158,56 +188,41 @@ impl Wanted {
             warnings: resources.warnings.clone(),
             compile_ms: resources.compile_ms,
             cubin_bytes: compiled.cubin.len(),
-            key: compiled.key.clone(),
-            code: match emit {
-                Some(Emit::Cuda) => Some(KernelSource::new(&spec)?.text),
-                Some(Emit::Sass) => Some(disassemble(&compiled.cubin)?),
-                Some(Emit::Ptxas) | None => None,
-            },
-        })
+        }
     }
 }
 
 /// Every name on every architecture with every head dim and dtype.
 fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
+    let &Args { heads, seq_len, value_dim, .. } = args;
+    let extent = Extent { batch: 1, heads, q_len: seq_len, kv_len: seq_len };
     let mut all = Vec::new();
     for name in &args.names {
-        let mods = Mods::parse(name, args.seq_len)?;
+        let mods = Mods::parse(name, Sizes { heads, seq_len })?;
+        let mask = mods.mask.as_ref().map(|mask| create_block_mask(mask, extent)).transpose()?;
         for (&arch, &head_dim, &dtype) in product(&args.arch, &args.head_dim, &args.dtype) {
-            let shape = [1, 8, args.seq_len, head_dim];
-            let value = [1, 8, args.seq_len, args.value_dim.unwrap_or(head_dim)];
             let dtype: DType = dtype.into();
             let aligned = |dim: usize| (dim * dtype.size()).is_multiple_of(16);
-            let (mask, score) =
-                (mods.mask.as_ref().map(MaskMod::bound), mods.score.as_ref().map(ScoreMod::bound));
-            let shape = Shape::new(shape, shape, value)?;
-            let everywhere = IndexBox::of(&shape.extent());
-            // As a call does, so that bundles hold the kernels that calls ask for.
-            let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
-            let guards = Guards::prove(mask, score, &shape.extent(), true);
-            let request = Request {
+            let tensor = |components| [1, heads, seq_len, components];
+            let shape =
+                Shape::new(tensor(head_dim), tensor(head_dim), tensor(value_dim.unwrap_or(head_dim)))?;
+            let vector_access = aligned(shape.head_dim) && aligned(shape.value_dim);
+            let request = CallRequest {
                 arch,
                 smem_limit: arch.smem_limit(),
                 dtype,
-                matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 shape,
-                vector_access: aligned(shape.head_dim) && aligned(shape.value_dim),
-                bulk_copies: true,
-                mods: ModLoad::of(
-                    mask.map(|mask| &**mask.expr()),
-                    score.map(|score| &**score.expr()),
-                    guards,
-                ),
+                vector_access,
+                bulk_copies: vector_access,
+                positive_scale: true,
+                precision: None,
+                matmul: if args.tf32 { Matmul::Tf32 } else { Matmul::Accurate },
                 force: Force::default(),
+                mask: mask.as_ref(),
+                score: mods.score.as_ref().map(ScoreMod::bound),
             };
-            let chosen = plan(&request)?;
-            let spec = KernelSpec {
-                guards,
-                mask: mask.map(code_of),
-                score: score.map(code_of),
-                ..request.spec(&chosen)
-            };
-            all.push(Wanted { name: name.clone(), spec, reason: chosen.reason });
+            let plan = request.plan()?;
+            all.push(Wanted { name: name.clone(), spec: plan.spec, reason: plan.reason });
         }
     }
     Ok(all)
@@ -266,19 +281,24 @@ impl fmt::Display for Kernels {
             "cubin",
         ]);
         for k in &self.kernels {
-            table.add_row([
+            let mut row = vec![
                 k.name.clone(),
                 k.arch.to_string(),
                 k.dtype.to_string(),
                 format!("{}/{}", k.head_dim, k.value_dim),
                 format!("{}×{}", k.tile_q, k.tile_kv),
-                k.registers.to_string(),
-                k.spill_bytes.to_string(),
-                k.stack_bytes.to_string(),
-                k.smem_bytes.to_string(),
-                k.compile_ms.to_string(),
-                k.cubin_bytes.to_string(),
-            ]);
+            ];
+            if let Some(takes) = &k.takes {
+                row.extend([
+                    takes.registers.to_string(),
+                    takes.spill_bytes.to_string(),
+                    takes.stack_bytes.to_string(),
+                    takes.smem_bytes.to_string(),
+                    takes.compile_ms.to_string(),
+                    takes.cubin_bytes.to_string(),
+                ]);
+            }
+            table.add_row(row);
         }
         for column in table.column_iter_mut().skip(5) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -286,7 +306,8 @@ impl fmt::Display for Kernels {
         write!(f, "{table}")?;
         for k in &self.kernels {
             write!(f, "\n{} for {}: {} ({})", k.name, k.arch, k.template, k.reason)?;
-            k.warnings.iter().try_for_each(|warning| write!(f, "\n  {warning}"))?;
+            let warnings = k.takes.iter().flat_map(|takes| &takes.warnings);
+            warnings.into_iter().try_for_each(|warning| write!(f, "\n  {warning}"))?;
         }
         if let Some(folder) = &self.folder {
             write!(f, "\nbundle written to {}", folder.display())?;

@@ -1,4 +1,4 @@
-//! Mods by name, as kernels need them: their code. What they capture is a parameter of the launch.
+//! Mods by name, bound to captures of the lengths that calls bind: what is proved of them selects a kernel.
 
 use flex_attention::{library, prelude::*};
 
@@ -11,36 +11,59 @@ pub(super) struct Mods {
     pub(super) score: Option<ScoreMod>,
 }
 
-/// A score mod of the library, bound to captures of any value.
+/// A score mod of the library, bound to captures as long as heads and sequences.
 struct LibraryScore {
     name: &'static str,
-    bind: fn() -> Result<ScoreMod, BindError>,
+    bind: fn(Sizes) -> Result<ScoreMod, ProgramError>,
+}
+
+/// What the lengths of captures follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) heads: usize,
+    pub(super) seq_len: usize,
+}
+
+impl Sizes {
+    fn zeros(self, len: usize) -> Vec<f32> {
+        vec![0.0; len]
+    }
 }
 
 const SCORES: &[LibraryScore] = &[
-    LibraryScore { name: "alibi", bind: || library::alibi::bind(&[0.5f32]) },
-    LibraryScore { name: "softcap", bind: || library::softcap::bind(20.0) },
-    LibraryScore { name: "relative_bias", bind: || library::relative_bias::bind(&[0.0f32], 0) },
-    LibraryScore { name: "key_bias", bind: || library::key_bias::bind(&[0.0f32]) },
-    LibraryScore { name: "bias_qk", bind: || library::bias_qk::bind(&[[0.0f32]]) },
-    LibraryScore { name: "head_gate", bind: || library::head_gate::bind(&[0.0f32]) },
-    LibraryScore { name: "temperature", bind: || library::temperature::bind(1.0) },
+    LibraryScore { name: "alibi", bind: |s| Ok(library::alibi::bind(library::alibi_slopes(s.heads))?) },
+    LibraryScore { name: "softcap", bind: |_| Ok(library::softcap::bind(20.0)?) },
+    LibraryScore {
+        name: "t5_bias",
+        bind: |s| Ok(library::t5_bias::bind(View::new(&s.zeros(32 * s.heads), [32, s.heads])?, 128)?),
+    },
+    LibraryScore {
+        name: "relative_bias",
+        bind: |s| Ok(library::relative_bias::bind(s.zeros(2 * s.seq_len - 1), s.seq_len as i32 - 1)?),
+    },
+    LibraryScore { name: "key_bias", bind: |s| Ok(library::key_bias::bind(s.zeros(s.seq_len))?) },
+    LibraryScore {
+        name: "bias_qk",
+        bind: |s| Ok(library::bias_qk::bind(View::with_strides(&[0.0f32], [s.seq_len; 2], [0; 2])?)?),
+    },
+    LibraryScore { name: "head_gate", bind: |s| Ok(library::head_gate::bind(s.zeros(s.heads))?) },
+    LibraryScore { name: "temperature", bind: |_| Ok(library::temperature::bind(1.0)?) },
 ];
 
 impl Mods {
     /// The mods of a name: masks of the library, score mods of the library, or some of both joined by `+`. Masks are
     /// intersected, score mods follow each other. `dense` stands for none.
-    pub(super) fn parse(name: &str, seq_len: usize) -> Result<Self, ProgramError> {
+    pub(super) fn parse(name: &str, sizes: Sizes) -> Result<Self, ProgramError> {
         let mut mods = Self::default();
         for part in name.split('+').filter(|&part| part != "dense") {
             if let Some(score) = SCORES.iter().find(|score| score.name == part) {
-                let score = (score.bind)()?;
+                let score = (score.bind)(sizes)?;
                 mods.score = Some(match mods.score.take() {
                     Some(before) => before.then(&score),
                     None => score,
                 });
             } else if library::MASKS.iter().any(|mask| mask.name == part) {
-                let mask = library::mask_by_name(part, seq_len)?;
+                let mask = library::mask_by_name(part, sizes.seq_len)?;
                 mods.mask = Some(match mods.mask.take() {
                     Some(before) => before & mask,
                     None => mask,
@@ -59,25 +82,27 @@ impl Mods {
 mod tests {
     use super::*;
 
+    const SIZES: Sizes = Sizes { heads: 4, seq_len: 64 };
+
     #[test]
     fn names_are_joined_by_kind() {
-        let mods = Mods::parse("causal+document+alibi+softcap", 64).unwrap();
+        let mods = Mods::parse("causal+document+alibi+softcap", SIZES).unwrap();
         assert_eq!(mods.mask.unwrap().name(), "(causal & document)");
         assert_eq!(mods.score.unwrap().name(), "alibi.then(softcap)");
-        let none = Mods::parse("dense", 64).unwrap();
+        let none = Mods::parse("dense", SIZES).unwrap();
         assert!(none.mask.is_none() && none.score.is_none());
     }
 
     #[test]
     fn every_score_mod_binds() {
         for LibraryScore { name, .. } in SCORES {
-            assert_eq!(Mods::parse(name, 64).unwrap().score.unwrap().name(), *name);
+            assert_eq!(Mods::parse(name, SIZES).unwrap().score.unwrap().name(), *name);
         }
     }
 
     #[test]
     fn unknown_names_are_named() {
-        let message = Mods::parse("causal+alibbi", 64).unwrap_err().to_string();
+        let message = Mods::parse("causal+alibbi", SIZES).unwrap_err().to_string();
         assert!(message.contains("`alibbi`") && message.contains("alibi"), "{message}");
     }
 }

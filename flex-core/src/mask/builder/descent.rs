@@ -1,19 +1,16 @@
-//! The descent in one strip of rows.
+//! The search of a strip by descent: boxes of tiles are judged one by one and split until they are decided.
 
 use super::tile::TileProver;
-use super::{Judgement, Plan, StripRuns, Tiles};
-use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
+use super::{Judgement, Plan, Strip, StripRuns, Tiles, survey};
+use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis};
 use crate::ir::NodeId;
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;
 
-/// Some rows of tiles of one batch and head.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Strip {
-    pub(super) b: i32,
-    pub(super) h: i32,
-    pub(super) tiles: Tiles,
-}
+/// Boxes of up to so many tiles a side may be left open as a whole.
+const SMALL_BOX: u32 = 8;
+/// After so many single tiles of which three in four were left open, a strip leaves small boxes open.
+const TRIAL_LEAVES: u32 = 64;
 
 /// What the analysis says of a box of tiles.
 enum Verdict {
@@ -23,7 +20,7 @@ enum Verdict {
 }
 
 /// Builds strips one after another, keeping its working memory.
-pub(super) struct StripWorker<'p> {
+pub(super) struct Descent<'p> {
     plan: &'p Plan<'p>,
     analysis: IntervalAnalysis<'p>,
     prover: TileProver<'p>,
@@ -32,9 +29,12 @@ pub(super) struct StripWorker<'p> {
     unsettled: Vec<Vec<NodeId>>,
     /// The runs of every row of the strip so far. The descent visits the tiles of a row from left to right.
     rows: Vec<Vec<Run>>,
+    /// The single tiles that the descent came to, and how many of them it left open.
+    leaves: u32,
+    leaves_open: u32,
 }
 
-impl<'p> StripWorker<'p> {
+impl<'p> Descent<'p> {
     pub(super) fn new(plan: &'p Plan<'p>) -> Self {
         let none = Tiles { q: (0, 0), kv: (0, 0) };
         let analysis = IntervalAnalysis::new(&plan.program);
@@ -42,9 +42,11 @@ impl<'p> StripWorker<'p> {
             plan,
             unsettled: vec![analysis.nodes().to_vec()],
             analysis,
-            prover: TileProver::new(&plan.tile_programs),
+            prover: TileProver::new(plan.mask.bound(), &plan.tile_programs),
             strip: Strip { b: 0, h: 0, tiles: none },
             rows: Vec::new(),
+            leaves: 0,
+            leaves_open: 0,
         }
     }
 
@@ -54,6 +56,7 @@ impl<'p> StripWorker<'p> {
         self.rows.resize_with(height.max(self.rows.len()), Vec::new);
         self.rows.iter_mut().for_each(Vec::clear);
         self.prover.start_strip();
+        (self.leaves, self.leaves_open) = (0, 0);
         self.descend(strip.tiles, 0)?;
         let rows = &self.rows[..height];
         let mut runs = Vec::with_capacity(rows.iter().map(Vec::len).sum());
@@ -64,7 +67,7 @@ impl<'p> StripWorker<'p> {
 
     /// Judges a box of tiles and what is inside it. `depth` is the number of boxes around it.
     fn descend(&mut self, tiles: Tiles, depth: usize) -> Result<(), ModFault> {
-        let index_box = self.index_box(tiles);
+        let index_box = self.plan.index_box(self.strip, tiles);
         match self.judge(&index_box, depth) {
             Verdict::Empty => return Ok(()),
             Verdict::Kept(kind) => {
@@ -74,7 +77,13 @@ impl<'p> StripWorker<'p> {
             Verdict::Undecided => {}
         }
         let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
-        if height == 1 && width == 1 {
+        if self.plan.judgement == Judgement::Survey {
+            let single = height == 1 && width == 1;
+            if single || height.max(width) <= SMALL_BOX && !self.leaves_pay() {
+                self.leave_open(tiles, single);
+                return Ok(());
+            }
+        } else if height == 1 && width == 1 {
             if let Some(kind) = self.leaf(&index_box, depth)? {
                 self.emit(tiles, kind);
             }
@@ -113,21 +122,6 @@ impl<'p> StripWorker<'p> {
         self.analysis.unsettled(&around[depth], &mut inside[0]);
     }
 
-    /// The elements of a box of tiles that lie inside the extent.
-    fn index_box(&self, tiles: Tiles) -> IndexBox {
-        let span = |(first, end): (u32, u32), block: usize, len: usize| {
-            let last = (end as usize * block).min(len) - 1;
-            Span { first: (first as usize * block) as i32, last: last as i32 }
-        };
-        let Plan { block, extent, .. } = self.plan;
-        IndexBox {
-            b: Span::single(self.strip.b),
-            h: Span::single(self.strip.h),
-            q: span(tiles.q, block.q, extent.q_len),
-            kv: span(tiles.kv, block.kv, extent.kv_len),
-        }
-    }
-
     fn judge(&mut self, index_box: &IndexBox, depth: usize) -> Verdict {
         self.analysis.evaluate_nodes(&self.unsettled[depth], index_box, FloatRange::ANY);
         if self.analysis.root_may_fault() {
@@ -136,9 +130,9 @@ impl<'p> StripWorker<'p> {
         let truth = self.analysis.root().truth();
         match self.plan.judgement {
             Judgement::FaultsOnly => Verdict::Kept(TileKind::Partial),
-            Judgement::Exact if truth.is_always(true) => Verdict::Kept(TileKind::Full),
-            Judgement::Exact if truth.is_always(false) => Verdict::Empty,
-            Judgement::Exact => Verdict::Undecided,
+            _ if truth.is_always(true) => Verdict::Kept(TileKind::Full),
+            _ if truth.is_always(false) => Verdict::Empty,
+            _ => Verdict::Undecided,
         }
     }
 
@@ -147,8 +141,29 @@ impl<'p> StripWorker<'p> {
         let kind = self.prover.classify(&mut self.analysis, &self.unsettled[depth], tile)?;
         Ok(match self.plan.judgement {
             Judgement::FaultsOnly => Some(TileKind::Partial),
-            Judgement::Exact => kind,
+            _ => kind,
         })
+    }
+
+    /// Whether looking at single tiles decides enough of them, compared with leaving boxes open.
+    fn leaves_pay(&self) -> bool {
+        self.leaves < TRIAL_LEAVES || self.leaves_open * 4 < self.leaves * 3
+    }
+
+    /// Leaves the tiles of a box open that [`judge`](Self::judge), called just before, did not decide; a single one is
+    /// partial where the analysis saw both values.
+    fn leave_open(&mut self, tiles: Tiles, single: bool) {
+        let (truth, may_fault) = (self.analysis.root().truth(), self.analysis.root_may_fault());
+        self.leaves += u32::from(single);
+        if single && !may_fault && truth.is_somewhere(true) && truth.is_somewhere(false) {
+            self.emit(tiles, TileKind::Partial);
+            return;
+        }
+        self.leaves_open += u32::from(single);
+        let top = self.strip.tiles.q.0;
+        for row in &mut self.rows[(tiles.q.0 - top) as usize..(tiles.q.1 - top) as usize] {
+            row.extend((tiles.kv.0..tiles.kv.1).map(|kv| survey::open_tile(kv, may_fault)));
+        }
     }
 
     /// Appends a box of tiles to the runs of its rows.

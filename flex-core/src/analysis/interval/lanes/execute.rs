@@ -1,0 +1,376 @@
+//! Running code on lanes, compiled once for each instruction set.
+
+use super::super::{IntRange, Span, integer, loads};
+use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
+use super::{ATTAINED, Columns, DENSE, FAN, Lanes, ONE_VALUE, RISES_WITH_KEY, RISES_WITH_QUERY, rules};
+use crate::ir::{Input, Type};
+use crate::isa::{Available, InstructionSet};
+
+/// The most groups of boxes that go through an instruction together: what it costs to choose it is shared by them.
+pub(crate) const BATCH: usize = 8;
+
+/// What a mask does in the sixteen boxes of a group, a bit each. No bit in all three: it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdicts {
+    /// It keeps everything.
+    pub(crate) full: u16,
+    /// It keeps nothing.
+    pub(crate) empty: u16,
+    /// It keeps something, and not everything.
+    pub(crate) mixed: u16,
+}
+
+impl Verdicts {
+    /// Keeps those of the first boxes.
+    fn keep(&mut self, boxes: usize) {
+        let there = (u32::MAX >> (32 - boxes)) as u16;
+        self.full &= there;
+        self.empty &= there;
+        self.mixed &= there;
+    }
+}
+
+/// A group of boxes to judge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Group {
+    /// The place of its row.
+    pub(crate) row: usize,
+    /// The level of its columns, and its number there.
+    pub(crate) level: usize,
+    pub(crate) group: usize,
+}
+
+/// Judges boxes by a [`LaneProgram`].
+#[derive(Clone, Debug)]
+pub(crate) struct LaneAnalysis<'p> {
+    program: &'p LaneProgram,
+    isa: Available,
+    /// Of every place the exports of a row, the same in all lanes.
+    rows: Vec<Lanes>,
+    /// Result `i` of group `j` of a batch is at `i * BATCH + j`.
+    registers: Vec<Lanes>,
+    verdicts: [Verdicts; BATCH],
+    /// The exports of the rows and columns of single boxes.
+    box_rows: Vec<Lanes>,
+    box_columns: Vec<Lanes>,
+}
+
+impl<'p> LaneAnalysis<'p> {
+    /// Room for rows at so many places.
+    pub(crate) fn new(program: &'p LaneProgram, places: usize) -> Self {
+        let longest = [&program.rows, &program.columns, &program.meeting].map(|code| code.len());
+        Self {
+            program,
+            isa: Available::new(InstructionSet::current()),
+            rows: vec![Lanes::ZERO; places * program.row_exports.len()],
+            registers: vec![Lanes::ZERO; longest.into_iter().max().unwrap_or(0) * BATCH],
+            verdicts: [Verdicts::default(); BATCH],
+            box_rows: Vec::new(),
+            box_columns: Vec::new(),
+        }
+    }
+
+    /// Looks at up to sixteen rows of boxes of a batch and head, with the given queries, and keeps what is found at the
+    /// places from `first` on.
+    pub(crate) fn set_rows(
+        &mut self,
+        first: usize,
+        (b, h): (i32, i32),
+        queries: impl ExactSizeIterator<Item = Span>,
+    ) {
+        let len = queries.len().min(FAN);
+        let batch = Batch::alone(Inputs::new((b, h), queries));
+        run(self.isa, self.program, &self.program.rows, &batch, &mut self.registers, &mut []);
+        let exports = &self.program.row_exports;
+        for (place, rows) in self.rows.chunks_mut(exports.len().max(1)).skip(first).take(len).enumerate() {
+            for (row, &export) in rows.iter_mut().zip(exports) {
+                *row = self.registers[usize::from(export) * BATCH].splat_lane(place);
+            }
+        }
+    }
+
+    /// How many ranges a column has.
+    pub(super) fn column_exports(&self) -> usize {
+        self.program.column_exports.len()
+    }
+
+    /// Looks at up to sixteen columns with the given keys and appends their exports.
+    pub(super) fn export_columns(
+        &mut self,
+        (b, h): (i32, i32),
+        keys: impl ExactSizeIterator<Item = Span>,
+        exports: &mut Vec<Lanes>,
+    ) {
+        let batch = Batch::alone(Inputs::new((b, h), keys));
+        run(self.isa, self.program, &self.program.columns, &batch, &mut self.registers, &mut []);
+        let results = &self.program.column_exports;
+        exports.extend(results.iter().map(|&export| self.registers[usize::from(export) * BATCH]));
+    }
+
+    /// Judges up to [`BATCH`] groups.
+    pub(crate) fn judge(&mut self, columns: &Columns, groups: &[Group]) -> &[Verdicts] {
+        let groups = &groups[..groups.len().min(BATCH)];
+        let (row_exports, column_exports) =
+            (self.program.row_exports.len(), self.program.column_exports.len());
+        let mut batch = Batch { len: groups.len(), ..Batch::EMPTY };
+        for (i, &Group { row, level, group }) in groups.iter().enumerate() {
+            batch.rows[i] = &self.rows[row * row_exports..][..row_exports];
+            batch.columns[i] = columns.group(column_exports, level, group);
+        }
+        run(self.isa, self.program, &self.program.meeting, &batch, &mut self.registers, &mut self.verdicts);
+        for (verdicts, group) in self.verdicts.iter_mut().zip(groups) {
+            verdicts.keep(columns.boxes_in(group.level, group.group));
+        }
+        &self.verdicts[..groups.len()]
+    }
+
+    /// Judges up to sixteen boxes of a batch and head that need have nothing in common.
+    pub(crate) fn judge_boxes(
+        &mut self,
+        place: (i32, i32),
+        boxes: impl ExactSizeIterator<Item = (Span, Span)> + Clone,
+    ) -> Verdicts {
+        let len = boxes.len();
+        let Self { isa, program, registers, box_rows, box_columns, .. } = self;
+        let mut exports = |code, exports: &[u16], inputs, found: &mut Vec<Lanes>| {
+            run(*isa, program, code, &Batch::alone(inputs), registers, &mut []);
+            found.clear();
+            found.extend(exports.iter().map(|&export| registers[usize::from(export) * BATCH]));
+        };
+        let queries = Inputs::new(place, boxes.clone().map(|(q, _)| q));
+        exports(&program.rows, &program.row_exports, queries, box_rows);
+        let keys = Inputs::new(place, boxes.map(|(_, kv)| kv));
+        exports(&program.columns, &program.column_exports, keys, box_columns);
+        let mut batch = Batch { len: 1, ..Batch::EMPTY };
+        (batch.rows[0], batch.columns[0]) = (&*box_rows, &*box_columns);
+        run(*isa, program, &program.meeting, &batch, registers, &mut self.verdicts);
+        self.verdicts[0].keep(len);
+        self.verdicts[0]
+    }
+}
+
+/// What the boxes of sixteen rows or columns are.
+struct Inputs {
+    batch: i32,
+    head: i32,
+    /// The queries of the rows or the keys of the columns.
+    first: [i32; FAN],
+    last: [i32; FAN],
+}
+
+impl Inputs {
+    /// Lanes without a span have the last one.
+    fn new((batch, head): (i32, i32), mut spans: impl Iterator<Item = Span>) -> Self {
+        let mut inputs = Self { batch, head, first: [0; FAN], last: [0; FAN] };
+        let mut span = Span::single(0);
+        for lane in 0..FAN {
+            span = spans.next().unwrap_or(span);
+            (inputs.first[lane], inputs.last[lane]) = (span.first, span.last);
+        }
+        inputs
+    }
+
+    fn lanes(&self, input: Input) -> Lanes {
+        let bits = |corners: u32| [ATTAINED | DENSE | corners; FAN];
+        match input {
+            Input::Batch => Lanes { lo: [self.batch; FAN], hi: [self.batch; FAN], bits: bits(ONE_VALUE) },
+            Input::Head => Lanes { lo: [self.head; FAN], hi: [self.head; FAN], bits: bits(ONE_VALUE) },
+            Input::Query => Lanes { lo: self.first, hi: self.last, bits: bits(RISES_WITH_QUERY) },
+            _ => Lanes { lo: self.first, hi: self.last, bits: bits(RISES_WITH_KEY) },
+        }
+    }
+}
+
+/// What the code of a part is run on.
+struct Batch<'a> {
+    /// Of rows and columns alone.
+    inputs: Option<Inputs>,
+    rows: [&'a [Lanes]; BATCH],
+    columns: [&'a [Lanes]; BATCH],
+    len: usize,
+}
+
+impl Batch<'_> {
+    const EMPTY: Self = Self { inputs: None, rows: [&[]; BATCH], columns: [&[]; BATCH], len: 0 };
+
+    fn alone(inputs: Inputs) -> Self {
+        Self { inputs: Some(inputs), len: 1, ..Self::EMPTY }
+    }
+}
+
+/// Runs code, and tells what its groups are judged to be as far as `verdicts` has room for it.
+fn run(
+    isa: Available,
+    program: &LaneProgram,
+    code: &[Instr],
+    batch: &Batch,
+    registers: &mut [Lanes],
+    verdicts: &mut [Verdicts],
+) {
+    match isa.set() {
+        InstructionSet::Portable => execute(program, code, batch, registers, verdicts),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Available` set has been found on this CPU.
+        InstructionSet::Avx2 => unsafe { x86::run_avx2(program, code, batch, registers, verdicts) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => unsafe {
+            x86::run_avx512(program, code, batch, registers, verdicts)
+        },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => execute(program, code, batch, registers, verdicts),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn run_avx2(
+        program: &LaneProgram,
+        code: &[Instr],
+        batch: &Batch,
+        registers: &mut [Lanes],
+        verdicts: &mut [Verdicts],
+    ) {
+        execute(program, code, batch, registers, verdicts);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
+    pub(super) fn run_avx512(
+        program: &LaneProgram,
+        code: &[Instr],
+        batch: &Batch,
+        registers: &mut [Lanes],
+        verdicts: &mut [Verdicts],
+    ) {
+        execute(program, code, batch, registers, verdicts);
+    }
+}
+
+#[inline(always)]
+fn execute(
+    program: &LaneProgram,
+    code: &[Instr],
+    batch: &Batch,
+    registers: &mut [Lanes],
+    verdicts: &mut [Verdicts],
+) {
+    for (index, Instr { op, operands }) in code.iter().enumerate() {
+        // Operands have smaller numbers than the result.
+        let (before, rest) = registers.split_at_mut(index * BATCH);
+        let before = &*before;
+        let results = &mut rest[..batch.len];
+        // Applies a rule to every group.
+        macro_rules! each {
+            ($rule:ident($($operand:literal),*) $(, $parameter:expr)*) => {
+                for (i, to) in results.iter_mut().enumerate() {
+                    rules::$rule(to, $(find(operands[$operand], program, batch, before, i),)* $($parameter),*);
+                }
+            };
+        }
+        match op {
+            Op::Input(input) => {
+                if let Some(inputs) = &batch.inputs {
+                    results[0] = inputs.lanes(*input);
+                }
+            }
+            Op::Add { independent } => each!(add(0, 1), *independent),
+            Op::Sub { independent } => each!(sub(0, 1), *independent),
+            Op::Min { independent } => each!(min(0, 1), *independent),
+            Op::Max { independent } => each!(max(0, 1), *independent),
+            Op::Neg => each!(negate(0)),
+            Op::Abs => each!(abs(0)),
+            Op::Div { divisor } => each!(div(0), *divisor),
+            Op::Rem { divisor } => each!(rem(0), *divisor),
+            Op::FromBool => each!(from_bool(0)),
+            Op::SelectInt => each!(select_int(0, 1, 2)),
+            Op::Ge { independent } => each!(at_least(0, 1), *independent),
+            Op::Gt { independent } => each!(above(0, 1), *independent),
+            Op::Eq { independent } => each!(equal(0, 1), *independent),
+            Op::Not => each!(not(0)),
+            Op::And { independent } => each!(and(0, 1), *independent),
+            Op::Or { independent } => each!(or(0, 1), *independent),
+            Op::Select { independent } => each!(select(0, 1, 2), *independent),
+            _ => {
+                for (i, to) in results.iter_mut().enumerate() {
+                    let mut found = [find(operands[0], program, batch, before, i); OPERANDS];
+                    for (found, operand) in found.iter_mut().zip(operands).skip(1) {
+                        *found = find(*operand, program, batch, before, i);
+                    }
+                    match op {
+                        Op::Linear { constant, factors, independent } => {
+                            rules::linear(to, *constant, factors, found, *independent);
+                        }
+                        op => by_lane(op, to, found),
+                    }
+                }
+            }
+        }
+    }
+    for (i, verdicts) in verdicts.iter_mut().enumerate().take(batch.len) {
+        *verdicts = rules::verdicts(find(program.root, program, batch, registers, i));
+    }
+}
+
+#[inline(always)]
+fn find<'a>(
+    source: Source,
+    program: &'a LaneProgram,
+    batch: &Batch<'a>,
+    registers: &'a [Lanes],
+    i: usize,
+) -> &'a Lanes {
+    match source {
+        Source::Constant(index) => &program.constants[usize::from(index)],
+        Source::Own(index) => &registers[usize::from(index) * BATCH + i],
+        Source::Row(index) => &batch.rows[i][usize::from(index)],
+        Source::Column(index) => &batch.columns[i][usize::from(index)],
+    }
+}
+
+/// Operations that take the scalar rules, one lane after another.
+fn by_lane(op: &Op, to: &mut Lanes, operands: [&Lanes; OPERANDS]) {
+    let [a, b, ..] = operands;
+    match op {
+        Op::Unary { op, ty, within } => {
+            for i in 0..FAN {
+                rules::set_lane(to, i, integer::unary(*op, *ty, a.range(i)).0, *within);
+            }
+        }
+        Op::Binary { op, ty, amount, within, independent } => {
+            for i in 0..FAN {
+                let ((range, _), _) =
+                    integer::binary(*op, *ty, a.range(i), b.range(i), *amount, *independent);
+                rules::set_lane(to, i, range, *within);
+            }
+        }
+        Op::Load { array, independent } => {
+            let indices = &operands[..array.shape().len()];
+            for i in 0..FAN {
+                // Boxes that are cut from one have their queries or keys in common.
+                if let Some(same) = [1, 4]
+                    .into_iter()
+                    .find(|&back| i >= back && indices.iter().all(|index| index.has_same_lanes(i - back, i)))
+                {
+                    (to.lo[i], to.hi[i], to.bits[i]) = (to.lo[i - same], to.hi[i - same], to.bits[i - same]);
+                    continue;
+                }
+                let mut ranges = [IntRange::single(0); 4];
+                for (range, index) in ranges.iter_mut().zip(indices) {
+                    *range = index.range(i);
+                }
+                rules::set_value(to, i, loads::load(array, &ranges[..indices.len()], *independent).0);
+                // A sorted array is lowest where its index is.
+                if let ([index], [range, ..]) = (indices, ranges)
+                    && array.ty() != Type::Bool
+                    && array.is_sorted_on(range.lo as usize..range.hi as usize + 1)
+                {
+                    to.bits[i] |= index.bits[i] & ONE_VALUE;
+                }
+            }
+        }
+        _ => unreachable!("every other operation has a rule for all lanes"),
+    }
+}

@@ -1,0 +1,57 @@
+//! When and how a problem is decoded.
+
+use super::super::item::Item;
+use super::super::kernel::{HeadRows, InPlace, TILE_KEYS};
+use crate::attention::{Problem, Shape};
+use crate::isa::Available;
+
+/// Up to this many rows a key/value head (queries times query heads), reading in place is faster than packing.
+const MOST_ROWS: usize = 16;
+
+/// Parts are this long, …
+const LONGEST_PART: usize = 2048;
+/// … or shorter, down to this, …
+const SHORTEST_PART: usize = 512;
+/// … where there would be fewer than this many.
+const ENOUGH_PARTS: usize = 64;
+
+/// The kernels for a problem that is to be decoded in place; `None` if packing is better or needed.
+pub(in super::super) fn kernels(
+    problem: &Problem,
+    shape: &Shape,
+    isa: Available,
+) -> Option<&'static InPlace> {
+    let few = shape.group() * shape.q_len <= MOST_ROWS;
+    let side_by_side = [problem.key, problem.value].iter().all(|x| HeadRows::new(x, 0, 0).is_some());
+    (few && side_by_side).then(|| InPlace::new(isa, problem.query.dtype(), shape.head_dim, shape.value_dim))
+}
+
+/// The keys of a part: a multiple of the keys of a tile.
+pub(in super::super) fn part_keys(shape: &Shape) -> usize {
+    let all = shape.batch * shape.kv_heads * shape.kv_len;
+    (all / ENOUGH_PARTS).clamp(SHORTEST_PART, LONGEST_PART) / TILE_KEYS * TILE_KEYS
+}
+
+/// One item a part: `[batch, kv_heads, parts]`.
+pub(in super::super) fn items(shape: &Shape) -> Vec<Item> {
+    let (each, group) = (part_keys(shape), shape.group());
+    let parts = shape.kv_len.div_ceil(each);
+    let mut items = Vec::with_capacity(shape.batch * shape.kv_heads * parts);
+    for batch in 0..shape.batch {
+        for kv_head in 0..shape.kv_heads {
+            for start in (0..shape.kv_len).step_by(each) {
+                let keys = start..(start + each).min(shape.kv_len);
+                items.push(Item {
+                    batch,
+                    kv_head,
+                    heads: kv_head * group..(kv_head + 1) * group,
+                    queries: 0..shape.q_len,
+                    cost: keys.len() as u64,
+                    keys,
+                    partial: (parts > 1).then(|| items.len() * group * shape.q_len),
+                });
+            }
+        }
+    }
+    items
+}

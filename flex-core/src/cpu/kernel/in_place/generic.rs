@@ -1,0 +1,272 @@
+//! The loops over keys and values in place, once for all instruction sets and dtypes.
+//!
+//! `S::LANES` sums are in registers at a time: of `MR` rows and `LANES / MR` keys, or of `MR` rows and `NV` vectors of
+//! value columns.
+
+use super::super::TILE_KEYS;
+use super::widen::{LaneSums, Widen};
+use super::{Ahead, Dots, WeightedSum};
+
+/// The values that the columns of an output row pass over before the next columns have their turn: so few that their
+/// rows stay in the nearest cache.
+const VALUES_A_PASS: usize = 16;
+
+/// Asks for the cache lines of the row that is read [`Ahead::rows`] after that of a lane.
+///
+/// # Safety
+/// The CPU has the features.
+#[inline(always)]
+pub(super) unsafe fn prefetch_row<S: LaneSums>(ahead: &Ahead, lane: usize) {
+    let lane = lane + ahead.rows;
+    let (row, bytes) = if lane < ahead.end {
+        (ahead.this.wrapping_add(lane * ahead.this_stride), ahead.this_row)
+    } else {
+        (ahead.next.wrapping_add((lane - ahead.end) * ahead.next_stride), ahead.next_row)
+    };
+    for byte in (0..bytes).step_by(64) {
+        // SAFETY: the caller's.
+        unsafe { S::prefetch(row.wrapping_add(byte)) }
+    }
+}
+
+/// `scores[r][lane] = Σ query[r][d] · key[lane][d]` for all rows.
+///
+/// # Safety
+/// The CPU has the features of `S`; the pointers are good for what `Dots` describes.
+#[inline(always)]
+pub(super) unsafe fn dots<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots) {
+    let mut first = task.lanes.start;
+    // As many keys at a time as there are sums for one row; groups of rows take a part of them each.
+    while first < task.lanes.end {
+        let keys = first..task.lanes.end.min(first + S::LANES);
+        let mut row = 0;
+        while row < task.rows {
+            // SAFETY: as promised by the caller; the rows are among those of the task.
+            unsafe {
+                match task.rows - row {
+                    8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2>(task, row, &keys),
+                    4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4>(task, row, &keys),
+                    2.. if S::LANES == 16 => dots_of_rows::<S, T, 2, 8>(task, row, &keys),
+                    _ if S::LANES == 16 => dots_of_rows::<S, T, 1, 16>(task, row, &keys),
+                    4.. => dots_of_rows::<S, T, 4, 2>(task, row, &keys),
+                    2.. => dots_of_rows::<S, T, 2, 4>(task, row, &keys),
+                    _ => dots_of_rows::<S, T, 1, 8>(task, row, &keys),
+                }
+            }
+            row += rows_at_once::<S>(task.rows - row);
+        }
+        first = keys.end;
+    }
+}
+
+/// The rows that go through a key or value together, of `left` ones.
+#[inline(always)]
+fn rows_at_once<S: LaneSums>(left: usize) -> usize {
+    match left {
+        8.. if S::LANES == 16 => 8,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// # Safety
+/// As [`dots`]; the rows from `row` on, `MR` of them, are there.
+#[inline(always)]
+unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usize, const MK: usize>(
+    task: &Dots,
+    row: usize,
+    keys: &std::ops::Range<usize>,
+) {
+    let pair = 2 * S::LANES;
+    let whole = task.columns / pair * pair;
+    let mut first = keys.start;
+    while first < keys.end {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if row == 0 {
+                (first..first + MK).for_each(|lane| prefetch_row::<S>(&task.ahead, lane));
+            }
+            let key = task.key.cast::<T>();
+            // Past the end the last key stands in; its sums are not stored.
+            let at: [*const T; MK] =
+                std::array::from_fn(|k| key.add((first + k).min(keys.end - 1) * task.key_stride));
+            let query = task.query.add(row * task.query_stride);
+            let mut sums = [[S::splat(0.0); MK]; MR];
+            for d in (0..whole).step_by(pair) {
+                step::<S, T, MR, MK, true>(&mut sums, query.add(d), task, at.map(|at| at.add(d)), pair);
+            }
+            if whole < task.columns {
+                let left = task.columns - whole;
+                step::<S, T, MR, MK, false>(
+                    &mut sums,
+                    query.add(whole),
+                    task,
+                    at.map(|at| at.add(whole)),
+                    left,
+                );
+            }
+            let mut results = [[0.0f32; MK]; MR];
+            let mut vectors = [S::splat(0.0); 16];
+            for (r, sums) in sums.iter().enumerate() {
+                for (k, sum) in sums.iter().enumerate() {
+                    vectors[r * MK + k] = *sum;
+                }
+            }
+            S::store(results.as_mut_ptr().cast(), S::lane_sums(&vectors));
+            let count = MK.min(keys.end - first);
+            for (r, results) in results.iter().enumerate() {
+                let scores = task.scores.add((row + r) * TILE_KEYS + first);
+                if count == MK {
+                    scores.cast::<[f32; MK]>().write_unaligned(*results);
+                } else {
+                    scores.copy_from_nonoverlapping(results.as_ptr(), count);
+                }
+            }
+        }
+        first += MK;
+    }
+}
+
+/// Adds the products of `count` elements of `MR` queries and `MK` keys: two vectors of them, or, unless `WHOLE`, fewer.
+///
+/// # Safety
+/// As [`dots_of_rows`].
+#[inline(always)]
+unsafe fn step<
+    S: Widen<T> + LaneSums,
+    T: Copy + Default,
+    const MR: usize,
+    const MK: usize,
+    const WHOLE: bool,
+>(
+    sums: &mut [[S::V; MK]; MR],
+    query: *const f32,
+    task: &Dots,
+    keys: [*const T; MK],
+    count: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut queries = [[S::splat(0.0); 2]; MR];
+        for (r, queries) in queries.iter_mut().enumerate() {
+            let query = query.add(r * task.query_stride);
+            *queries = [S::load(query), S::load(query.add(S::LANES))];
+        }
+        for (k, &key) in keys.iter().enumerate() {
+            let [low, high] = if WHOLE { S::widen(key) } else { S::widen_first(key, count) };
+            for (sums, queries) in sums.iter_mut().zip(&queries) {
+                sums[k] = S::fma(queries[0], low, sums[k]);
+                sums[k] = S::fma(queries[1], high, sums[k]);
+            }
+        }
+    }
+}
+
+/// `out[r] = rescale[r] · out[r] + Σ weights[r][lane] · value[lane]` for all rows.
+///
+/// # Safety
+/// The CPU has the features of `S`; the pointers are good for what `WeightedSum` describes.
+#[inline(always)]
+pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(task: &WeightedSum) {
+    let mut first = task.lanes.start;
+    while first < task.lanes.end {
+        let keys = first..task.lanes.end.min(first + VALUES_A_PASS);
+        let mut row = 0;
+        while row < task.rows {
+            // SAFETY: as promised by the caller; the rows are among those of the task.
+            unsafe {
+                match task.rows - row {
+                    8.. if S::LANES == 16 => columns_of_rows::<S, T, 8>(task, row, &keys),
+                    4.. => columns_of_rows::<S, T, 4>(task, row, &keys),
+                    2.. => columns_of_rows::<S, T, 2>(task, row, &keys),
+                    _ => columns_of_rows::<S, T, 1>(task, row, &keys),
+                }
+            }
+            row += rows_at_once::<S>(task.rows - row);
+        }
+        first = keys.end;
+    }
+}
+
+/// # Safety
+/// As [`weighted_sum`]; the rows from `row` on, `MR` of them, are there.
+#[inline(always)]
+unsafe fn columns_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usize>(
+    task: &WeightedSum,
+    row: usize,
+    keys: &std::ops::Range<usize>,
+) {
+    let mut column = 0;
+    while column < task.columns {
+        let left = task.columns - column;
+        let vectors = (left / S::LANES).min(S::LANES / MR);
+        // SAFETY: as promised by the caller; so many columns are left.
+        let done = unsafe {
+            match vectors {
+                8.. => panel::<S, T, MR, 8, true>(task, row, keys, column),
+                4.. => panel::<S, T, MR, 4, true>(task, row, keys, column),
+                2.. => panel::<S, T, MR, 2, true>(task, row, keys, column),
+                _ => panel::<S, T, MR, 2, false>(task, row, keys, column),
+            }
+        };
+        column += done;
+    }
+}
+
+/// `MR` rows and `NV` vectors of columns; returns how many columns these are. Unless `WHOLE`, the columns end before the
+/// vectors do.
+///
+/// # Safety
+/// As [`columns_of_rows`]; the columns are there.
+#[inline(always)]
+unsafe fn panel<
+    S: Widen<T> + LaneSums,
+    T: Copy + Default,
+    const MR: usize,
+    const NV: usize,
+    const WHOLE: bool,
+>(
+    task: &WeightedSum,
+    row: usize,
+    keys: &std::ops::Range<usize>,
+    column: usize,
+) -> usize {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let out = task.out.add(row * task.out_stride + column);
+        let mut sums = [[S::splat(0.0); NV]; MR];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let first_pass = keys.start == task.lanes.start;
+            let factor = S::splat(if first_pass { *task.rescale.add(row + r) } else { 1.0 });
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = S::mul(factor, S::load(out.add(r * task.out_stride + v * S::LANES)));
+            }
+        }
+        let value = task.value.cast::<T>().add(column);
+        let weights = task.weights.add(row * TILE_KEYS);
+        for key in keys.clone() {
+            if row == 0 && column == 0 {
+                prefetch_row::<S>(&task.ahead, key);
+            }
+            let value = value.add(key * task.value_stride);
+            let mut columns = [S::splat(0.0); NV];
+            for (v, columns) in columns.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let at = value.add(2 * v * S::LANES);
+                *columns = if WHOLE { S::widen(at) } else { S::widen_first(at, task.columns - column) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let weight = S::splat(*weights.add(r * TILE_KEYS + key));
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    *sum = S::fma(weight, column, *sum);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                S::store(out.add(r * task.out_stride + v * S::LANES), *sum);
+            }
+        }
+    }
+    NV * S::LANES
+}

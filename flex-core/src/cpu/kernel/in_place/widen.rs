@@ -1,0 +1,250 @@
+//! Elements of any dtype read as vectors of f32, and the sums of vectors' lanes.
+
+use half::{bf16, f16};
+
+use super::super::simd::{Portable, Simd};
+
+/// Reading two vectors of elements of type `T` at a time.
+///
+/// # Safety
+/// As [`Simd`]: the CPU has the features, and pointers are good for what is read.
+pub(super) trait Widen<T: Copy + Default>: Simd {
+    /// Whether the first vector holds the elements with even numbers and the second those with odd ones, instead of the
+    /// first and the second half. 16-bit floats that are the upper half of an f32 are cheapest to take apart so.
+    const EVEN_ODD: bool = false;
+
+    /// The next `2 · LANES` elements.
+    unsafe fn widen(from: *const T) -> [Self::V; 2];
+
+    /// The next `count` elements, fewer than `2 · LANES`; the rest is 0 and not read.
+    #[inline(always)]
+    unsafe fn widen_first(from: *const T, count: usize) -> [Self::V; 2] {
+        let mut elements = [T::default(); 32];
+        for (i, element) in elements[..2 * Self::LANES].iter_mut().enumerate().take(count) {
+            // SAFETY: the caller's pointer is good for `count` elements.
+            *element = unsafe { *from.add(i) };
+        }
+        // SAFETY: there are 32 elements.
+        unsafe { Self::widen(elements.as_ptr()) }
+    }
+}
+
+/// Sums along vectors.
+///
+/// # Safety
+/// The CPU has the features.
+pub(super) trait LaneSums: Simd {
+    /// Lane i of the result is the sum of the lanes of vector i; there may be more vectors than lanes.
+    unsafe fn lane_sums(x: &[Self::V; 16]) -> Self::V;
+
+    /// Asks for a cache line that is read soon. Any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        let _ = address;
+    }
+}
+
+impl LaneSums for Portable {
+    #[inline(always)]
+    unsafe fn lane_sums(x: &[[f32; 8]; 16]) -> [f32; 8] {
+        std::array::from_fn(|i| {
+            let [a, b, c, d, e, f, g, h] = x[i];
+            ((a + e) + (c + g)) + ((b + f) + (d + h))
+        })
+    }
+}
+
+impl Widen<f32> for Portable {
+    #[inline(always)]
+    unsafe fn widen(from: *const f32) -> [[f32; 8]; 2] {
+        // SAFETY: the caller's pointer is good for sixteen elements.
+        unsafe { from.cast::<[[f32; 8]; 2]>().read_unaligned() }
+    }
+}
+
+impl Widen<f16> for Portable {
+    #[inline(always)]
+    unsafe fn widen(from: *const f16) -> [[f32; 8]; 2] {
+        // SAFETY: the caller's pointer is good for sixteen elements.
+        let bits = unsafe { from.cast::<[[u16; 8]; 2]>().read_unaligned() };
+        // Branch-free, so that the compiler vectorises it: exponents are moved by a product, which is exact.
+        bits.map(|half| {
+            half.map(|bits| {
+                let bits = u32::from(bits);
+                let (sign, rest) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+                let finite = (f32::from_bits(rest) * f32::from_bits(0x7780_0000)).to_bits();
+                let special = rest | 0x7f80_0000;
+                f32::from_bits(sign | if bits & 0x7c00 == 0x7c00 { special } else { finite })
+            })
+        })
+    }
+}
+
+impl Widen<bf16> for Portable {
+    #[inline(always)]
+    unsafe fn widen(from: *const bf16) -> [[f32; 8]; 2] {
+        // SAFETY: the caller's pointer is good for sixteen elements.
+        let bits = unsafe { from.cast::<[[u16; 8]; 2]>().read_unaligned() };
+        bits.map(|half| half.map(|bits| f32::from_bits(u32::from(bits) << 16)))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use half::{bf16, f16};
+
+    use super::super::super::simd::{Avx2, Avx512};
+    use super::{LaneSums, Widen};
+
+    // SAFETY of the bodies: the caller's CPU has AVX2, FMA and F16C, and its pointers are good for sixteen elements.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl LaneSums for Avx2 {
+        #[inline(always)]
+        unsafe fn lane_sums(x: &[__m256; 16]) -> __m256 {
+            unsafe {
+                // Each step adds the halves of two vectors' remaining sums, and puts both results in one vector.
+                let twos = |i: usize| {
+                    let (a, b) = (x[2 * i], x[2 * i + 1]);
+                    _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+                };
+                let fours = |i: usize| {
+                    let (a, b) = (_mm256_castps_pd(twos(2 * i)), _mm256_castps_pd(twos(2 * i + 1)));
+                    let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+                    _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+                };
+                let (a, b) = (fours(0), fours(1));
+                _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<f32> for Avx2 {
+        #[inline(always)]
+        unsafe fn widen(from: *const f32) -> [__m256; 2] {
+            unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<f16> for Avx2 {
+        #[inline(always)]
+        unsafe fn widen(from: *const f16) -> [__m256; 2] {
+            unsafe { [0, 8].map(|i| _mm256_cvtph_ps(_mm_loadu_si128(from.add(i).cast()))) }
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<bf16> for Avx2 {
+        const EVEN_ODD: bool = true;
+
+        #[inline(always)]
+        unsafe fn widen(from: *const bf16) -> [__m256; 2] {
+            unsafe {
+                let pairs = _mm256_loadu_si256(from.cast());
+                let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000u32 as i32));
+                [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(odd)]
+            }
+        }
+    }
+
+    // SAFETY of the bodies: the caller's CPU has AVX-512 F, BW and DQ, and its pointers are good for 32 elements, or for
+    // those that the masks of `widen_first` name.
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl LaneSums for Avx512 {
+        #[inline(always)]
+        unsafe fn lane_sums(x: &[__m512; 16]) -> __m512 {
+            unsafe {
+                let twos = |i: usize| {
+                    let (a, b) = (x[2 * i], x[2 * i + 1]);
+                    _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b))
+                };
+                let fours = |i: usize| {
+                    let (a, b) = (_mm512_castps_pd(twos(2 * i)), _mm512_castps_pd(twos(2 * i + 1)));
+                    let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+                    _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+                };
+                // Sums of neighbouring quarters.
+                let quarters = |a, b| {
+                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b))
+                };
+                quarters(quarters(fours(0), fours(1)), quarters(fours(2), fours(3)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(address: *const u8) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        }
+    }
+
+    /// Ones for the first `count` of two vectors' lanes.
+    #[inline(always)]
+    fn first_lanes(count: usize) -> [__mmask16; 2] {
+        let mask = (1u32 << count) - 1;
+        [mask as __mmask16, (mask >> 16) as __mmask16]
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<f32> for Avx512 {
+        #[inline(always)]
+        unsafe fn widen(from: *const f32) -> [__m512; 2] {
+            unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] }
+        }
+
+        #[inline(always)]
+        unsafe fn widen_first(from: *const f32, count: usize) -> [__m512; 2] {
+            let [low, high] = first_lanes(count);
+            unsafe { [_mm512_maskz_loadu_ps(low, from), _mm512_maskz_loadu_ps(high, from.wrapping_add(16))] }
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<f16> for Avx512 {
+        #[inline(always)]
+        unsafe fn widen(from: *const f16) -> [__m512; 2] {
+            unsafe { [0, 16].map(|i| _mm512_cvtph_ps(_mm256_loadu_si256(from.add(i).cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen_first(from: *const f16, count: usize) -> [__m512; 2] {
+            let [low, high] = first_lanes(count);
+            unsafe {
+                let low = _mm256_maskz_loadu_epi16(low, from.cast());
+                let high = _mm256_maskz_loadu_epi16(high, from.wrapping_add(16).cast());
+                [_mm512_cvtph_ps(low), _mm512_cvtph_ps(high)]
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn even_odd(pairs: __m512i) -> [__m512; 2] {
+        // SAFETY: the CPU has AVX-512 F.
+        unsafe {
+            let odd = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(odd)]
+        }
+    }
+
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    impl Widen<bf16> for Avx512 {
+        const EVEN_ODD: bool = true;
+
+        #[inline(always)]
+        unsafe fn widen(from: *const bf16) -> [__m512; 2] {
+            unsafe { even_odd(_mm512_loadu_si512(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen_first(from: *const bf16, count: usize) -> [__m512; 2] {
+            unsafe { even_odd(_mm512_maskz_loadu_epi16((1u32 << count) - 1, from.cast())) }
+        }
+    }
+}
