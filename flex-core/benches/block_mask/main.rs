@@ -159,7 +159,35 @@ fn criterion_benches() {
 
 fn main() {
     match std::env::var_os("FLEX_BENCH_TABLE") {
+        Some(v) if v == "probe" => threads_probe(),
         Some(_) => table(),
         None => criterion_benches(),
     }
+}
+
+#[allow(dead_code)]
+fn threads_probe() {
+    let len = 1 << 17;
+    let mask = masks::block_diffusion(len as i32 / 2, 32);
+    for threads in [1usize, 2] {
+        let mut v = Vec::new();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            for _ in 0..2000 {
+                let t = Instant::now();
+                black_box(BlockMask::builder(&mask).build(square(len)).unwrap());
+                v.push(t.elapsed().as_secs_f64() * 1e6);
+            }
+        });
+        v.sort_by(f64::total_cmp);
+        println!("threads {threads}: least {:.1} median {:.1} us", v[0], v[1000]);
+    }
+    let mut v = Vec::new();
+    for _ in 0..2000 {
+        let t = Instant::now();
+        black_box(BlockMask::builder(&mask).threads(1).build(square(len)).unwrap());
+        v.push(t.elapsed().as_secs_f64() * 1e6);
+    }
+    v.sort_by(f64::total_cmp);
+    println!("serial: least {:.1} median {:.1} us", v[0], v[1000]);
 }

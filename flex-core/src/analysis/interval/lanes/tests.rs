@@ -81,7 +81,7 @@ proptest! {
                 let row = pick.index(rows.len());
                 let level = pick.index(columns.top() + 1);
                 let wide = width * FAN.pow(level as u32 + 1);
-                Group { row: row + 1, level, group: pick.index(EXTENT.kv_len.div_ceil(wide)) }
+                Group { row: row + 1, level, group: pick.index(EXTENT.kv_len.div_ceil(wide)), code: CodeId::default() }
             })
             .collect();
         let verdicts = analysis.judge(&columns, &groups).to_vec();
