@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use super::tile::{Seen, TileProver, Trials};
 use super::{Plan, Strip, StripRuns, Tiles};
-use crate::analysis::interval::lanes::{BATCH, CodeId, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts};
+use crate::analysis::interval::lanes::{
+    BATCH, CodeId, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts,
+};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;

@@ -161,6 +161,11 @@ impl<'p> LaneAnalysis<'p> {
         CodeId(index as u32)
     }
 
+    #[cfg(test)]
+    pub(super) fn code_len(&self, code: CodeId) -> usize {
+        self.codes[code.0 as usize].code.len()
+    }
+
     /// Judges up to sixteen boxes of a batch and head that need have nothing in common.
     pub(crate) fn judge_boxes(
         &mut self,
