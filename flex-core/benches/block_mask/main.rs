@@ -17,34 +17,32 @@ fn square(len: usize) -> Extent {
     Extent { batch: 1, heads: 1, q_len: len, kv_len: len }
 }
 
-/// The masks of a length, with captures that no build has indexed yet.
+/// The masks of a length, with captures that no build has indexed yet; written as those of the same name that `flex mask`
+/// knows.
 fn common(len: usize) -> Vec<MaskMod> {
-    let ids = masks::ids(len, len / 1024);
+    let tokens = len as i32;
     vec![
         masks::causal(),
-        masks::sliding(1024),
-        masks::prefix_lm(len as i32 / 4),
-        masks::document(&ids),
-        masks::document_causal(&ids),
-        masks::global_sliding(256, 1024),
+        masks::sliding_window(tokens / 8),
+        masks::prefix_lm(tokens / 4),
+        masks::document(&masks::twelve(len)),
+        masks::document_causal("document_causal", &masks::twelve(len)),
+        masks::document_causal("packed_causal", &masks::packed(len)),
+        masks::global_sliding(tokens / 32, tokens / 16),
     ]
 }
 
 fn harder(len: usize) -> Vec<(MaskMod, usize)> {
-    let nodes = len as i32 / 8;
-    // A tree in the order in which its nodes are entered: node i has its last descendant at leave[i] − 1.
-    let enter: Vec<i32> = (0..nodes).collect();
-    let leave = (0..nodes).map(|i| i + 1 + (nodes - i).min(1 << (i % 13))).collect();
-    let tiles = len / 8 / 128;
+    let (short, tiles) = (len / 8, len / 8 / 128);
     let order = (0..tiles as i32).map(|i| (i * 37 + 11) % tiles as i32).collect();
     vec![
         (masks::natten(512, 6), 512 * 512),
         (masks::block_diffusion(len as i32 / 2, 32), len),
         (masks::sliding_tiles(48, 4, 1), 48 * 48 * 48),
-        (masks::tree(&enter, &leave), nodes as usize),
-        (masks::permuted_tiles(&order, 128), len / 8),
-        (masks::xor_tiles(), len / 8),
-        (masks::xor_pattern(), len / 8),
+        (masks::tree(&masks::last_descendants(short as i32)), short),
+        (masks::permuted_tiles(&order, 128), short),
+        (masks::xor_tiles(128, 3), short),
+        (masks::unprovable(), short),
     ]
 }
 

@@ -171,8 +171,8 @@ impl<'m> Plan<'m> {
     /// What a sweep of the tiles needs, if that is the way to search them.
     fn region(&self, tiles: Tiles) -> Option<Region> {
         let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
-        // For few rows it does not pay to look at every column.
-        let pays = height >= 8 && u64::from(height) * u64::from(width) >= 1024;
+        // For few rows it does not pay to look at every one of many columns.
+        let pays = width <= 64 || height >= 8 && u64::from(height) * u64::from(width) >= 1024;
         let wanted = match self.search {
             Search::Auto => pays,
             #[cfg(test)]
