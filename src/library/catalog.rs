@@ -165,7 +165,8 @@ pub const MASKS: &[LibraryMask] = &[
 /// Always true, since the lowest bits are cut off: the slowest mask there can be, for no tile shows both values early.
 #[mask_mod]
 fn unprovable(b: i32, h: i32, q: i32, kv: i32) -> bool {
-    ((q ^ kv) * 7989 ^ q * 7) & 4080 != 5
+    let bits = (((q ^ kv) * 7989) ^ (q * 7)) & 4080;
+    bits != 5
 }
 
 /// The mask of a name for sequences of `seq_len` queries and keys.

@@ -33,14 +33,13 @@ fn common(len: usize) -> Vec<MaskMod> {
 }
 
 fn harder(len: usize) -> Vec<(MaskMod, usize)> {
-    let (short, tiles) = (len / 8, len / 8 / 128);
-    let order = (0..tiles as i32).map(|i| (i * 37 + 11) % tiles as i32).collect();
+    let short = len / 8;
     vec![
         (masks::natten(512, 6), 512 * 512),
         (masks::block_diffusion(len as i32 / 2, 32), len),
         (masks::sliding_tiles(48, 4, 1), 48 * 48 * 48),
         (masks::tree(&masks::last_descendants(short as i32)), short),
-        (masks::permuted_tiles(&order, 128), short),
+        (masks::permuted_tiles(&masks::shuffled(short / 128), 128), short),
         (masks::xor_tiles(128, 3), short),
         (masks::unprovable(), short),
     ]

@@ -248,6 +248,17 @@ pub(crate) fn tree(last_descendants: &Vec<i32>) -> MaskMod {
     })
 }
 
+/// The numbers below `count` in an order that is always the same one and has no pattern.
+pub(crate) fn shuffled(count: usize) -> Vec<i32> {
+    let mut numbers: Vec<i32> = (0..count as i32).collect();
+    let mut state = 1u32;
+    for i in (1..count).rev() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        numbers.swap(i, state as usize % (i + 1));
+    }
+    numbers
+}
+
 /// Causal over tiles in some order.
 pub(crate) fn permuted_tiles(order: &Vec<i32>, tile: i32) -> MaskMod {
     mask("permuted_tiles", &[("order", order)], |s| {

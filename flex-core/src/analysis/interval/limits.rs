@@ -114,7 +114,8 @@ fn transcendental_functions_are_widened() {
         let range = at(op, 2.3);
         assert_eq!(range.lo, range.hi, "{op:?}");
     }
-    let functions: [(UnaryOp, fn(f64) -> f64); 5] = [
+    type Function = fn(f64) -> f64;
+    let functions: [(UnaryOp, Function); 5] = [
         (UnaryOp::Exp, f64::exp),
         (UnaryOp::Exp2, f64::exp2),
         (UnaryOp::Ln, f64::ln),
