@@ -3,19 +3,19 @@
 use std::ops::Range;
 
 use super::kernel::{Kernels, Packing, SUM_LANES, TILE_KEYS};
-use super::output::{Output, RowResult};
+use super::output::{self, FinishedRows, Output};
 use super::pass::{Pass, Rows};
 use super::tiles::Tiles;
 use super::workspace::{Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
-use crate::isa::InstructionSet;
+use crate::isa::Available;
 use crate::rows::{RowEvaluator, RowProgram};
 
 /// Everything that is the same for all items of a call.
 pub(super) struct Job<'a> {
     pub(super) problem: &'a Problem<'a>,
     pub(super) shape: Shape,
-    pub(super) isa: InstructionSet,
+    pub(super) isa: Available,
     pub(super) kernels: &'static Kernels,
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
@@ -81,7 +81,7 @@ impl Job<'_> {
         };
         let (mask_registers, score_registers) =
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-        let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa, registers);
+        let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa.set(), registers);
         let mut pass = Pass {
             job: self,
             item,
@@ -103,15 +103,18 @@ impl Job<'_> {
                 // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are
                 // different.
                 let mut outputs = unsafe { output.rows(first..first + queries.len()) };
-                for r in 0..queries.len() {
-                    let row = i * rows.block_rows + r;
-                    let weighted = &pass.buffers.out[row * sizes.columns..][..sizes.columns];
-                    let sum = sum(&pass.buffers.sums[row * SUM_LANES..]);
-                    let result = RowResult { weighted, sum, max: pass.buffers.max[row] };
-                    match item.partial {
-                        None => outputs.write(r, value_dim, result),
-                        Some(_) => outputs.write_partial(r, value_dim, result),
-                    }
+                let of_item = i * rows.block_rows..i * rows.block_rows + queries.len();
+                let Sizes { columns: stride, .. } = sizes;
+                let finished = FinishedRows {
+                    weighted: &pass.buffers.out[of_item.start * stride..of_item.end * stride],
+                    stride,
+                    sums: &pass.buffers.sums[of_item.start * SUM_LANES..of_item.end * SUM_LANES],
+                    max: &pass.buffers.max[of_item],
+                    columns: value_dim,
+                };
+                match item.partial {
+                    None => output::write_rows(self.isa, &mut outputs, finished),
+                    Some(_) => output::write_partial_rows(&mut outputs, finished),
                 }
             }
         }
@@ -120,17 +123,4 @@ impl Job<'_> {
         workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();
         result.map_err(AttentionError::from)
     }
-}
-
-/// The sum of the partial sums of a row, in halves: no chain of sixteen additions.
-fn sum(partial: &[f32]) -> f32 {
-    let mut sums: [f32; SUM_LANES] = std::array::from_fn(|i| partial[i]);
-    let mut half = SUM_LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }

@@ -78,7 +78,7 @@ pub fn attention(
     let job = Job {
         problem,
         shape,
-        isa: isa.set(),
+        isa,
         kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
         mask: mask.as_ref(),

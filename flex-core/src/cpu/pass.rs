@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::item::{Item, Job};
 use super::kernel::{MAX_STRIPS, SUM_LANES, SoftmaxRows, TILE_KEYS};
-use super::pack::{self, Head};
+use super::pack::{self, Head, Packed};
 use super::tiles::{Coverage, tile_of};
 use super::workspace::{Buffers, Sizes};
 use crate::mask::{Origin, TileKind};
@@ -84,7 +84,9 @@ impl Pass<'_, '_> {
             let (head, queries) = self.rows.block(self.item, i);
             let head = Head::new(&self.job.problem.query, self.item.batch, head);
             let to = &mut self.buffers.query[i * block_rows * units..][..block_rows * units];
-            pack::query(self.job.kernels, &head, queries, self.job.factors().0, self.buffers.scratch, to);
+            let (kernels, scratch) = (self.job.kernels, &mut *self.buffers.scratch);
+            let task = Packed { kernels, head, rows: queries, scratch, to };
+            pack::query(self.job.isa, task, self.job.factors().0);
         }
         self.buffers.out.fill(0.0);
         self.buffers.sums.fill(0.0);
@@ -207,11 +209,13 @@ impl Pass<'_, '_> {
     fn pack_keys(&mut self, keys: Range<usize>) {
         let (job, item) = (self.job, self.item);
         let batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
-        let key_rows = Head::new(&job.problem.key, batch, item.kv_head);
-        let value_rows = Head::new(&job.problem.value, batch, item.kv_head);
+        let kernels = job.kernels;
         let Buffers { key, value, value_units, scratch, .. } = &mut self.buffers;
-        pack::key(job.kernels, &key_rows, keys.clone(), scratch, key);
-        pack::value(job.kernels, &value_rows, keys, scratch, (value, *value_units));
+        let (key, value) = (&mut **key, &mut **value);
+        let head = Head::new(&job.problem.key, batch, item.kv_head);
+        pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key });
+        let head = Head::new(&job.problem.value, batch, item.kv_head);
+        pack::value(job.isa, Packed { kernels, head, rows: keys, scratch, to: value }, *value_units);
     }
 
     /// All keys of the window are kept, and they are whole vectors.

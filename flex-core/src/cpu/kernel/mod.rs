@@ -4,6 +4,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod each_set;
 mod generic;
 mod in_place;
 mod simd;
@@ -14,6 +15,7 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use each_set::compiled_for_each_set;
 pub(super) use in_place::{HeadRows, InPlace};
 use simd::Simd;
 
