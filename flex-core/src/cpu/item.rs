@@ -2,17 +2,20 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernels, Packing, SUM_LANES, TILE_KEYS};
-use super::output::{self, FinishedRows, Output};
+use super::kernel::{Kernels, Packing, TILE_KEYS};
+use super::output::Output;
+use super::pack::Head;
 use super::pass::{Pass, Rows};
 use super::tiles::Tiles;
-use super::workspace::{Sizes, Workspace};
+use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
 use crate::isa::Available;
 use crate::rows::{RowEvaluator, RowProgram};
 
 /// Everything that is the same for all items of a call.
 pub(super) struct Job<'a> {
+    /// The number of the call in this process.
+    pub(super) call: u64,
     pub(super) problem: &'a Problem<'a>,
     pub(super) shape: Shape,
     pub(super) isa: Available,
@@ -61,6 +64,26 @@ impl Job<'_> {
         }
     }
 
+    /// Whose kept keys an item's rows have; `None` where there is no mask.
+    pub(super) fn kept_of(&self, item: &Item) -> Option<KeptOf> {
+        let (batch_rows, head_rows) = self.tiles.mask?.row_strides();
+        Some(KeptOf {
+            call: self.call,
+            batch: if batch_rows == 0 { 0 } else { item.batch },
+            heads: if head_rows == 0 { 0..item.heads.len() } else { item.heads.clone() },
+            queries: item.queries.clone(),
+            keys: item.keys.clone(),
+        })
+    }
+
+    /// The values of an item and their stride, if they are f32 rows that make whole panels.
+    fn value_in_place(&self, item: &Item) -> Option<(&[f32], usize)> {
+        let batch = if self.shape.kv_batch == 1 { 0 } else { item.batch };
+        let whole = self.shape.value_dim.is_multiple_of(self.kernels.panel);
+        let head = Head::new(&self.problem.value, batch, item.kv_head);
+        head.f32_rows().filter(|_| whole && self.kernels.packing == Packing::F32)
+    }
+
     /// Computes an item and writes its rows of the output.
     ///
     /// # Errors
@@ -71,7 +94,7 @@ impl Job<'_> {
         output: &Output,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        let Shape { head_dim, value_dim, heads, q_len, .. } = self.shape;
+        let Shape { head_dim, value_dim, .. } = self.shape;
         let rows = Rows::of(item, self.kernels.strip);
         let sizes = Sizes {
             rows: rows.len(),
@@ -81,43 +104,20 @@ impl Job<'_> {
         };
         let (mask_registers, score_registers) =
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-        let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa.set(), registers);
+        let evaluator =
+            |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa.set(), registers);
         let mut pass = Pass {
             job: self,
             item,
             rows,
             sizes,
             factor: self.factors().1,
-            buffers: workspace.buffers(self.kernels, sizes),
+            buffers: workspace.buffers(self.kernels, sizes, self.kept_of(item).as_ref()),
             mask: self.mask.map(|program| evaluator(program, mask_registers)),
             score: self.score.map(|program| evaluator(program, score_registers)),
+            value_in_place: self.value_in_place(item),
         };
-        let result = pass.all_keys();
-        if result.is_ok() {
-            for i in 0..rows.blocks() {
-                let (head, queries) = rows.block(item, i);
-                let first = match item.partial {
-                    None => (item.batch * heads + head) * q_len + queries.start,
-                    Some(first) => first + (head - item.heads.start) * q_len + queries.start,
-                };
-                // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are
-                // different.
-                let mut outputs = unsafe { output.rows(first..first + queries.len()) };
-                let of_item = i * rows.block_rows..i * rows.block_rows + queries.len();
-                let Sizes { columns: stride, .. } = sizes;
-                let finished = FinishedRows {
-                    weighted: &pass.buffers.out[of_item.start * stride..of_item.end * stride],
-                    stride,
-                    sums: &pass.buffers.sums[of_item.start * SUM_LANES..of_item.end * SUM_LANES],
-                    max: &pass.buffers.max[of_item],
-                    columns: value_dim,
-                };
-                match item.partial {
-                    None => output::write_rows(self.isa, &mut outputs, finished),
-                    Some(_) => output::write_partial_rows(&mut outputs, finished),
-                }
-            }
-        }
+        let result = pass.run(output);
         let Pass { mask, score, .. } = pass;
         workspace.mask_registers = mask.map(RowEvaluator::into_registers).unwrap_or_default();
         workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();

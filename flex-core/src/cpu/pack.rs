@@ -60,6 +60,16 @@ impl<'a> Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// All rows and the distance of two, where they are f32 that lie side by side.
+    pub(super) fn f32_rows(&self) -> Option<(&'a [f32], usize)> {
+        match self.elements {
+            Elements::F32(data) if self.column_stride == 1 && self.row_stride >= self.columns => {
+                Some((&data[self.start..], self.row_stride))
+            }
+            _ => None,
+        }
+    }
+
     /// A row of bf16 elements that lie side by side.
     #[inline(always)]
     fn bf16_row(&self, row: usize) -> Option<&'a [u16]> {

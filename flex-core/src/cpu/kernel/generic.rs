@@ -119,8 +119,14 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                         }
                     }
                     let left = task.left.add(strip * task.left_strip + units.start);
-                    let right = task.right.add(panel * task.right_panel + units.start * nr);
-                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, nr, units.len());
+                    let right = task.right.add(panel * task.right_panel + units.start * task.right_step);
+                    accumulate::<S, MR, NV, TILE_KEYS, 1>(
+                        &mut acc,
+                        left,
+                        right,
+                        task.right_step,
+                        units.len(),
+                    );
                     for (r, row) in acc.iter().enumerate() {
                         for (v, sum) in row.iter().enumerate() {
                             S::store(out.add(r * task.out_row + v * S::LANES), *sum);

@@ -34,6 +34,8 @@ struct Product<'a> {
     left_strip: usize,
     right: *const f32,
     right_panel: usize,
+    /// From one unit that is summed over to the next one.
+    right_step: usize,
     out: *mut f32,
     out_strip: usize,
     out_row: usize,
@@ -100,6 +102,16 @@ pub(super) struct Kernels {
     exp2: unsafe fn(&mut [f32]),
 }
 
+/// The values that a window of keys is multiplied with.
+#[derive(Clone, Copy)]
+pub(super) enum ValueRows<'a> {
+    /// Panels `[panels][units][panel]`, and the packed key at which the window begins, a multiple of
+    /// [`Kernels::lanes`].
+    Packed { panels: &'a [f32], units: usize, first: usize },
+    /// The rows of the window as they lie, of at least as many columns as the output has, `stride` apart.
+    InPlace { rows: &'a [f32], stride: usize },
+}
+
 /// The state of the online softmax of some rows.
 pub(super) struct SoftmaxRows<'a> {
     /// The maximum so far, in the units of the exponent of 2.
@@ -161,6 +173,7 @@ impl Kernels {
             left_strip: units * self.strip,
             right: key.as_ptr(),
             right_panel: units * self.panel,
+            right_step: self.panel,
             // Column `first` is at the start of a row.
             out: scores.as_mut_ptr().wrapping_sub(first),
             out_strip: self.strip * TILE_KEYS,
@@ -174,15 +187,13 @@ impl Kernels {
     }
 
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first + lane, c]` for strips of rows, each over its
-    /// own lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes). A strip without
-    /// lanes stays as it is.
+    /// own lanes of a window that begins at the key `first`. A strip without lanes stays as it is.
     ///
-    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][value_units][panel]`, `out` rows of
-    /// `out_row` columns, a multiple of the panel.
+    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `out` rows of `out_row` columns, a multiple of the panel.
     pub(super) fn values(
         &self,
         weights: &[f32],
-        (value, value_units, first): (&[f32], usize, usize),
+        value: ValueRows,
         lanes: &[Range<usize>],
         rescale: &[f32],
         out: &mut [f32],
@@ -193,17 +204,29 @@ impl Kernels {
         let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
         assert!(weights.len() >= strips * self.strip * TILE_KEYS, "rows of weights are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
-        let before = self.packing.units(first);
-        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
-        assert!(before + self.packing.units(last) <= value_units, "the keys are packed");
-        assert!(value.len() >= panels * value_units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
+        let (right, right_panel, right_step) = match value {
+            ValueRows::Packed { panels: value, units, first } => {
+                let before = self.packing.units(first);
+                assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+                assert!(before + self.packing.units(last) <= units, "the keys are packed");
+                assert!(value.len() >= panels * units * self.panel, "value panels are complete");
+                (&value[before * self.panel..], units * self.panel, self.panel)
+            }
+            ValueRows::InPlace { rows: value, stride } => {
+                assert!(self.packing == Packing::F32, "only f32 is multiplied where it is");
+                let end = last.checked_sub(1).map_or(0, |last| last * stride + out_row);
+                assert!(value.len() >= end && stride >= out_row, "the keys are there");
+                (value, self.panel, stride)
+            }
+        };
         let task = Product {
             left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
-            right: value[before * self.panel..].as_ptr(),
-            right_panel: value_units * self.panel,
+            right: right.as_ptr(),
+            right_panel,
+            right_step,
             out: out.as_mut_ptr(),
             out_strip: self.strip * out_row,
             out_row,
