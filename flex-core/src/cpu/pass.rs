@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::item::{Item, Job};
-use super::kernel::{MAX_STRIPS, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows};
+use super::kernel::{MAX_STRIPS, Packing, QueryRows, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows};
 use super::output::{self, FinishedRows, Output};
 use super::pack::{self, Head, Packed};
 use super::tiles::{Coverage, tile_of};
@@ -81,7 +81,7 @@ struct Visit {
     first: usize,
 }
 
-impl Pass<'_, '_> {
+impl<'p> Pass<'_, 'p> {
     /// Computes the rows and writes them.
     ///
     /// # Errors
@@ -119,15 +119,31 @@ impl Pass<'_, '_> {
     fn begin(&mut self, block: usize, slot: usize) {
         let Sizes { block_rows, units, columns, .. } = self.sizes;
         let (head, queries) = self.rows.block(self.item, block);
-        let head = Head::new(&self.job.problem.query, self.item.batch, head);
+        let in_place = self.query_in_place(head, &queries).is_some();
         let (buffers, rows) = (&mut self.buffers, slot..slot + block_rows);
-        let to = &mut buffers.query[rows.start * units..rows.end * units];
-        let (kernels, scratch) = (self.job.kernels, &mut *buffers.scratch);
-        let task = Packed { kernels, head, rows: queries, scratch, to };
-        pack::query(self.job.isa, task, self.job.factors().0);
+        if !in_place {
+            let head = Head::new(&self.job.problem.query, self.item.batch, head);
+            let to = &mut buffers.query[rows.start * units..rows.end * units];
+            let (kernels, scratch) = (self.job.kernels, &mut *buffers.scratch);
+            let task = Packed { kernels, head, rows: queries, scratch, to };
+            pack::query(self.job.isa, task, self.job.factors().0);
+        }
         buffers.out[rows.start * columns..rows.end * columns].fill(0.0);
         buffers.sums[rows.start * SUM_LANES..rows.end * SUM_LANES].fill(0.0);
         buffers.max[rows].fill(f32::NEG_INFINITY);
+    }
+
+    /// The queries of a block where they lie, and their stride, if the kernels can read them there.
+    fn query_in_place(&self, head: usize, queries: &Range<usize>) -> Option<(&'p [f32], usize)> {
+        let job = self.job;
+        if job.kernels.packing != Packing::F32
+            || job.factors().0 != 1.0
+            || queries.len() != self.sizes.block_rows
+        {
+            return None;
+        }
+        let (rows, stride) = Head::new(&job.problem.query, self.item.batch, head).f32_rows()?;
+        (stride > 1).then(|| (&rows[queries.start * stride..], stride))
     }
 
     /// Writes the results of a block.
@@ -404,8 +420,14 @@ impl Pass<'_, '_> {
     /// The products of query and key of some rows of the block, over the vectors around the lanes of each strip; to
     /// where the score mod finds them, if there is one.
     fn plain_scores(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
+        let in_place = self.query_in_place(visit.head, &visit.queries);
         let (buffers, units) = (&mut self.buffers, self.sizes.units);
-        let query = &buffers.query[(visit.slot + rows.start) * units..][..rows.len() * units];
+        let query = match in_place {
+            Some((from, stride)) => QueryRows::InPlace { rows: &from[rows.start * stride..], stride },
+            None => {
+                QueryRows::Packed(&buffers.query[(visit.slot + rows.start) * units..][..rows.len() * units])
+            }
+        };
         let to = if self.score.is_some() { &mut *buffers.plain_scores } else { &mut *buffers.scores };
         let to = &mut to[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
         self.job.kernels.scores(query, buffers.key, units, visit.first, lanes, to);

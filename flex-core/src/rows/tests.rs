@@ -226,7 +226,9 @@ fn vector_functions_of_score_mods_are_close() {
 /// `tanh(score / cap) * cap` is one instruction. Another use of the quotient keeps the parts apart: the same values.
 #[test]
 fn soft_caps_are_what_their_parts_are() {
-    for (divisor, cap) in [(20.0f32, 20.0f32), (50.0, 50.0), (0.3, -0.3), (-3.0, 7.0), (0.0, 1.0), (1e30, 1e30)] {
+    for (divisor, cap) in
+        [(20.0f32, 20.0f32), (50.0, 50.0), (0.3, -0.3), (-3.0, 7.0), (0.0, 1.0), (1e30, 1e30)]
+    {
         let mods = [false, true].map(|apart| {
             let mut b = Builder::new();
             let (score, divisor, cap) = (b.input(Input::Score), b.constant(divisor), b.constant(cap));
@@ -258,7 +260,10 @@ fn soft_caps_are_what_their_parts_are() {
                         let exact = f64::from(cap) * (f64::from(x) / f64::from(divisor)).tanh();
                         let tiny = 2.0 * f64::from(f32::MIN_POSITIVE * cap.abs());
                         let close = (f64::from(y) - exact).abs() <= 4e-7 * exact.abs() + tiny;
-                        assert!(close || divisor == 0.0, "{cap} * tanh({x} / {divisor}) is {exact}, got {y} ({isa})");
+                        assert!(
+                            close || divisor == 0.0,
+                            "{cap} * tanh({x} / {divisor}) is {exact}, got {y} ({isa})"
+                        );
                     }
                     results.push(outputs);
                 }

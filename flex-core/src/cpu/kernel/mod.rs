@@ -32,6 +32,8 @@ pub(super) const SUM_LANES: usize = 16;
 struct Product<'a> {
     left: *const f32,
     left_strip: usize,
+    /// Of queries, from one row to the next: 1 in a packed strip, more where steps are next to each other.
+    left_row: usize,
     right: *const f32,
     right_panel: usize,
     /// From one unit that is summed over to the next one.
@@ -102,6 +104,15 @@ pub(super) struct Kernels {
     exp2: unsafe fn(&mut [f32]),
 }
 
+/// The queries of a block.
+#[derive(Clone, Copy)]
+pub(super) enum QueryRows<'a> {
+    /// Strips of `units · strip` units.
+    Packed(&'a [f32]),
+    /// Whole strips of rows as they lie, `stride` apart.
+    InPlace { rows: &'a [f32], stride: usize },
+}
+
 /// The values that a window of keys is multiplied with.
 #[derive(Clone, Copy)]
 pub(super) enum ValueRows<'a> {
@@ -143,11 +154,10 @@ impl Kernels {
     /// `scores[r, lane] = Σ query[r, d] · key[first + lane, d]` for strips of rows, each with the vectors around its own
     /// lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
     ///
-    /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
-    /// [`TILE_KEYS`].
+    /// `key` has panels `[panels][units][panel]`, `scores` rows of [`TILE_KEYS`].
     pub(super) fn scores(
         &self,
-        query: &[f32],
+        query: QueryRows,
         key: &[f32],
         units: usize,
         first: usize,
@@ -156,7 +166,18 @@ impl Kernels {
     ) {
         let strips = lanes.len();
         let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
-        assert!(query.len() >= strips * units * self.strip, "query strips are complete");
+        let (query, left_strip, left_row) = match query {
+            QueryRows::Packed(query) => {
+                assert!(query.len() >= strips * units * self.strip, "query strips are complete");
+                (query, units * self.strip, 1)
+            }
+            QueryRows::InPlace { rows, stride } => {
+                assert!(self.packing == Packing::F32, "only f32 is multiplied where it is");
+                let end = (strips * self.strip).checked_sub(1).map_or(0, |last| last * stride + units);
+                assert!(rows.len() >= end && stride > 1, "the queries are there");
+                (rows, self.strip * stride, stride)
+            }
+        };
         assert!(scores.len() >= strips * self.strip * TILE_KEYS, "rows of scores are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
         assert!(key.len() >= (first + last).next_multiple_of(self.panel) * units, "key panels are complete");
@@ -170,7 +191,8 @@ impl Kernels {
         }
         let task = Product {
             left: query.as_ptr(),
-            left_strip: units * self.strip,
+            left_strip,
+            left_row,
             right: key.as_ptr(),
             right_panel: units * self.panel,
             right_step: self.panel,
@@ -224,6 +246,7 @@ impl Kernels {
         let task = Product {
             left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
+            left_row: TILE_KEYS,
             right: right.as_ptr(),
             right_panel,
             right_step,

@@ -58,7 +58,7 @@ fn products_are_those_of_plain_loops() {
             let first = kernels.lanes;
             let last = panels * kernels.panel - first;
             let lanes = [(); 3].map(|_| first..last - first);
-            kernels.scores(&query, &key, head_dim, first, &lanes, &mut scores);
+            kernels.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
                     if !(2 * first..last).contains(&c) {
