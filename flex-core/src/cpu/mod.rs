@@ -17,6 +17,7 @@ mod output;
 mod pack;
 mod pass;
 mod peak;
+mod read;
 mod schedule;
 mod split;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use tiles::Tiles;
 
 pub use options::CpuOptions;
 pub use peak::peak_gflops;
+pub use read::ReadLoop;
 
 /// Computes out = softmax(where(mask, score_mod(query·keyᵀ·scale), −∞))·value.
 ///

@@ -6,6 +6,7 @@
 mod amx;
 mod generic;
 mod in_place;
+mod read;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::ops::Range;
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
 pub(super) use in_place::{HeadRows, InPlace};
+pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
