@@ -24,7 +24,9 @@ impl ReadLoop {
     /// with non-temporal ones.
     pub fn all() -> impl Iterator<Item = Self> {
         let prefetches = [Prefetch::Hardware, Prefetch::SecondCache, Prefetch::NonTemporal];
-        [1, 2, 4, 8].into_iter().flat_map(move |streams| prefetches.map(|prefetch| Self { streams, prefetch }))
+        [1, 2, 4, 8]
+            .into_iter()
+            .flat_map(move |streams| prefetches.map(|prefetch| Self { streams, prefetch }))
     }
 
     /// Reads all of `memory` once, but for a few lines at the ends of stretches of a MiB, with the threads and the

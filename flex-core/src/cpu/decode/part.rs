@@ -254,7 +254,6 @@ impl Part<'_, '_> {
 
     fn write(&self, item: &Item, output: &Output) {
         let Shape { heads, value_dim, q_len, .. } = self.job.shape;
-        let len = self.in_place.out_len(value_dim);
         let first = match item.partial {
             None => (item.batch * heads + item.heads.start) * q_len,
             Some(first) => first,
@@ -263,7 +262,7 @@ impl Part<'_, '_> {
         let mut rows = unsafe { output.rows(first..first + self.rows) };
         let mut weighted = [0.0; MAX_HEAD_DIM];
         for row in 0..self.rows {
-            self.in_place.restore(&self.out[row * len..][..len], &mut weighted[..value_dim]);
+            self.in_place.restore(self.out, row, self.rows, &mut weighted[..value_dim]);
             let sum = self.sums[row * SUM_LANES..][..SUM_LANES].iter().sum();
             let result = RowResult { weighted: &weighted, sum, max: self.max[row] };
             match item.partial {

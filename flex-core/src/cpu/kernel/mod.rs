@@ -10,6 +10,8 @@ mod read;
 mod simd;
 #[cfg(test)]
 mod tests;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tile_unit;
 
 use std::ops::Range;
 
