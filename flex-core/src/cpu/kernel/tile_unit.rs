@@ -16,6 +16,7 @@ pub(super) const TILE_ELEMENTS: usize = 32;
 pub(super) const TILE_UNITS: usize = 16;
 
 /// The shapes of the registers in palette 1: bytes a row and rows.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Configuration([u8; 64]);
 

@@ -17,9 +17,40 @@ use super::super::simd::{Avx512, Simd};
 use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
 };
-use super::generic::prefetch_row;
-use super::{Ahead, Dots, WeightedSum};
+use super::generic::prefetch_rows;
+use super::{Dots, WeightedSum};
 use crate::attention::MAX_HEAD_DIM;
+
+/// The shapes of [`dots`] for so many rows: sums in tmm0 to tmm3, keys in tmm4 and tmm5, queries in tmm6.
+static DOTS: [Configuration; TILE_ROWS + 1] = {
+    let mut all = [Configuration::new([(0, 0); 8]); _];
+    let mut rows = 1;
+    while rows < all.len() {
+        let (scores, keys) = ((TILE_ROWS, rows), (TILE_ROWS, TILE_UNITS));
+        all[rows] = Configuration::new([scores, scores, scores, scores, keys, keys, scores, (0, 0)]);
+        rows += 1;
+    }
+    all
+};
+
+/// The shapes of [`weighted_sum`]: sums in tmm0 to tmm3, and weights and values in tmm4 to tmm7 as
+/// [`columns_in_one_register`] and [`columns_in_two_registers`] want them.
+static WEIGHTED_SUM: [Configuration; TILE_ROWS + 1] = {
+    let mut all = [Configuration::new([(0, 0); 8]); _];
+    let value = (TILE_ROWS, TILE_UNITS);
+    let mut rows = 1;
+    while rows < all.len() {
+        let one = rows <= ROWS_OF_ONE_REGISTER;
+        let sums = (if one { 2 * rows } else { rows }, TILE_UNITS);
+        let fifth = if one { value } else { sums };
+        all[rows] = Configuration::new([sums, sums, sums, sums, sums, fifth, value, value]);
+        rows += 1;
+    }
+    all
+};
+
+/// The even and the odd columns of up to so many rows fit one register.
+const ROWS_OF_ONE_REGISTER: usize = TILE_ROWS / 2;
 
 /// # Safety
 /// The CPU has AVX-512 and the tile unit; the pointers are good for what `Dots` describes, with rows of whole tile
@@ -28,11 +59,9 @@ use crate::attention::MAX_HEAD_DIM;
 pub(super) unsafe fn dots(task: &Dots) {
     for row in (0..task.rows).step_by(TILE_ROWS) {
         let rows = row..task.rows.min(row + TILE_ROWS);
-        let (scores, keys, none) = ((TILE_ROWS, rows.len()), (TILE_ROWS, TILE_UNITS), (0, 0));
-        let shapes = [scores, scores, scores, scores, keys, keys, scores, none];
         // SAFETY: as promised by the caller.
         unsafe {
-            let _session = Session::begin(&Configuration::new(shapes));
+            let _session = Session::begin(&DOTS[rows.len()]);
             match task.lanes.len() {
                 ..TILE_ROWS => dots_of_few_keys(task, &rows),
                 _ => dots_of_keys(task, &rows),
@@ -74,8 +103,8 @@ unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
                 if rows.start == 0 {
                     let keys = KEYS_A_PASS * TILE_ROWS;
                     let ahead = step * keys / steps..(step + 1) * keys / steps;
-                    let lane = task.lanes.start + first * TILE_ROWS;
-                    ahead.for_each(|i| prefetch_row::<Avx512>(&task.ahead, lane + i));
+                    let lane = task.lanes.start + first * TILE_ROWS + ahead.start;
+                    prefetch_rows::<Avx512>(&task.ahead, lane, ahead.len());
                 }
                 let [a, b, c, d] = keys.map(|key| key.add(step * TILE_ELEMENTS).cast::<f32>());
                 let stride = 2 * task.key_stride;
@@ -109,8 +138,7 @@ unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
 /// The CPU has AVX-512; there are so many sums and scores.
 #[inline(always)]
 unsafe fn scores_of_rows(sums: *const f32, rows: usize, scores: *mut f32) {
-    // SAFETY: the caller's. The last four rows that are read may be others than the last ones: rows of the next key, or,
-    // for the last key, nothing.
+    // SAFETY: the caller's.
     unsafe {
         for row in (0..rows).step_by(4) {
             let few = 4.min(rows - row);
@@ -196,8 +224,8 @@ pub(super) unsafe fn weighted_sum(task: &WeightedSum) {
                 }
             }
             spread_weights(task, &rows);
-            // The even and the odd columns of up to eight rows fit one register.
-            if rows.len() <= TILE_ROWS / 2 {
+            let _session = Session::begin(&WEIGHTED_SUM[rows.len()]);
+            if rows.len() <= ROWS_OF_ONE_REGISTER {
                 columns_in_one_register(task, rows.len(), out, first == 0);
             } else {
                 columns_in_two_registers(task, rows.len(), out, first == 0);
@@ -279,16 +307,6 @@ impl ValueGroup {
     }
 }
 
-/// Asks for the rows after `count` of the 16 lanes of a group, from the `from`th one on.
-///
-/// # Safety
-/// The CPU has AVX-512.
-#[inline(always)]
-unsafe fn prefetch_lanes(ahead: &Ahead, group: usize, from: usize, count: usize) {
-    // SAFETY: the caller's.
-    (from..from + count).for_each(|i| unsafe { prefetch_row::<Avx512>(ahead, group * TILE_ROWS + i) });
-}
-
 /// Calls a macro with the register of each of the first columns' sums, of which there are `$count`, at most four.
 macro_rules! for_registers {
     ($count:expr, |$register:ident, $i:ident| $body:block) => {{
@@ -310,16 +328,13 @@ macro_rules! for_registers {
 /// columns of sums.
 ///
 /// # Safety
-/// As [`weighted_sum`]; `out` are the rows' sums.
+/// As [`weighted_sum`], in its session; `out` are the rows' sums.
 #[inline(always)]
 unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32, prefetch: bool) {
-    let (both, values, none) = ((2 * rows, TILE_UNITS), (TILE_ROWS, TILE_UNITS), (0, 0));
     let (half, weights_stride) = (task.columns / 2, 4 * TILE_UNITS);
     let mut copy = MaybeUninit::uninit();
     // SAFETY: as promised by the caller.
     unsafe {
-        let _session =
-            Session::begin(&Configuration::new([both, both, both, both, both, values, values, none]));
         for column in (0..task.columns).step_by(4 * TILE_ELEMENTS) {
             let registers = ((task.columns - column) / TILE_ELEMENTS).min(4);
             let prefetch = prefetch && column == 0;
@@ -333,7 +348,7 @@ unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32
                 for_registers!(registers, |SUMS, i| {
                     if prefetch {
                         let each = TILE_ROWS / registers;
-                        prefetch_lanes(&task.ahead, group, i * each, each);
+                        prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS + i * each, each);
                     }
                     let column = column + i * TILE_ELEMENTS;
                     if SUMS % 2 == 0 {
@@ -355,16 +370,13 @@ unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32
 /// At most 16 rows, and their even columns in tmm0 and tmm2, the odd ones in tmm1 and tmm3, for 64 columns.
 ///
 /// # Safety
-/// As [`weighted_sum`]; `out` are the rows' sums.
+/// As [`weighted_sum`], in its session; `out` are the rows' sums.
 #[inline(always)]
 unsafe fn columns_in_two_registers(task: &WeightedSum, rows: usize, out: *mut f32, prefetch: bool) {
-    let (each, values) = ((rows, TILE_UNITS), (TILE_ROWS, TILE_UNITS));
     let (half, weights_stride) = (task.columns / 2, 4 * TILE_UNITS);
     let mut copy = MaybeUninit::uninit();
     // SAFETY: as promised by the caller.
     unsafe {
-        let _session =
-            Session::begin(&Configuration::new([each, each, each, each, each, each, values, values]));
         for column in (0..task.columns).step_by(2 * TILE_ELEMENTS) {
             let registers = ((task.columns - column) / TILE_ELEMENTS).min(2);
             let two = registers == 2;
@@ -381,7 +393,7 @@ unsafe fn columns_in_two_registers(task: &WeightedSum, rows: usize, out: *mut f3
                 let value = ValueGroup::new(task, group, &mut copy);
                 let weights = task.scratch.add(group * 2 * rows * TILE_UNITS);
                 if prefetch {
-                    prefetch_lanes(&task.ahead, group, 0, TILE_ROWS);
+                    prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS, TILE_ROWS);
                 }
                 tile_unit::load::<4>(weights, weights_stride);
                 value.load::<6>(column);

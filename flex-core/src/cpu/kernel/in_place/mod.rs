@@ -174,6 +174,15 @@ impl InPlace {
         }
     }
 
+    /// The kernels to use instead where values are infinite or NaN, if these ones would spoil columns beside them.
+    pub(in crate::cpu) fn for_values_not_finite(&self) -> Option<&'static Self> {
+        match self.order {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Order::Tiles => x86::AVX512.last(),
+            _ => None,
+        }
+    }
+
     /// The floats of all rows of query, arranged.
     pub(in crate::cpu) fn query_len(&self, rows: usize, head_dim: usize) -> usize {
         match self.order {
