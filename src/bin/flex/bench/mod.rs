@@ -123,7 +123,9 @@ struct Measured {
     /// How fast keys and values are read; of the case `decode` on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
-    /// The largest relative error of a sampled row against float64.
+    /// ‖out − reference‖ / ‖reference‖ over sampled rows, against float64.
+    rel_err: f64,
+    /// The largest one of a row.
     max_rel_err: f64,
     mask_build_ms: f64,
     sparsity: f64,
@@ -292,6 +294,7 @@ impl<'a> Setup<'a> {
             mask: mask.as_ref(),
             score: score.as_ref(),
         };
+        let errors = sampled.errors(&out)?;
         Ok(Measured {
             case: case.name(),
             backend: self.args.backend,
@@ -302,7 +305,8 @@ impl<'a> Setup<'a> {
             gflops: pairs * 4.0 * head_dim as f64 / ms / 1e6,
             peak_gflops,
             reading,
-            max_rel_err: sampled.max_rel_err(&out)?,
+            rel_err: errors.overall,
+            max_rel_err: errors.worst_row,
             mask_build_ms,
             sparsity: block_mask.as_ref().map_or(0.0, BlockMask::sparsity),
         })
