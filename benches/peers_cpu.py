@@ -13,6 +13,7 @@ Errors are ‖out - reference‖ / ‖reference‖ over the same sample of rows,
 """
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -73,6 +74,15 @@ def document_ids(length, documents=12):
         document += token in starts
         ids.append(document)
     return ids
+
+
+def limit_onednn():
+    """Where oneDNN's own tile products (AMX) crash, as they do under some hypervisors, torch has to do without them."""
+    product = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
+    probe = subprocess.run([sys.executable, "-c", product], capture_output=True)
+    if probe.returncode < 0:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"
+        print(f"torch runs without tile products: they end with signal {-probe.returncode} here")
 
 
 class Torch:
@@ -228,6 +238,7 @@ def decode(args, dtype):
 
 def main():
     args = arguments()
+    limit_onednn()
     cases = [case for case in args.cases.split(",") if case != "decode"]
     peer = f"{'ms':>9} {'vs flex':>7} {'error':>8}"
     if cases:
