@@ -17,6 +17,7 @@ mod output;
 mod pack;
 mod pass;
 mod peak;
+mod read;
 mod schedule;
 mod split;
 #[cfg(test)]
@@ -33,11 +34,12 @@ use crate::rows::RowProgram;
 use item::Job;
 use kernel::Kernels;
 use output::Output;
-use split::Partials;
 use tiles::Tiles;
+use workspace::Plan;
 
 pub use options::CpuOptions;
 pub use peak::peak_gflops;
+pub use read::ReadLoop;
 
 /// Computes out = softmax(where(mask, score_mod(query·keyᵀ·scale), −∞))·value.
 ///
@@ -88,13 +90,24 @@ pub fn attention(
         score: score.as_ref(),
     };
     let in_place = decode::kernels(problem, &shape, isa);
-    let (items, splits) = match in_place {
-        Some(_) => (decode::items(&shape), shape.kv_len.div_ceil(decode::part_keys(&shape))),
-        None => (schedule::items(&shape, &tiles, job.kernels), schedule::splits(&shape)),
+    let mut plan = workspace::take_plan();
+    let Plan { items, partials } = &mut plan;
+    items.clear();
+    let splits = match in_place {
+        Some(_) => {
+            decode::items(&shape, items);
+            shape.kv_len.div_ceil(decode::part_keys(&shape))
+        }
+        None => {
+            schedule::items(&shape, &tiles, job.kernels, items);
+            schedule::splits(&shape)
+        }
     };
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
-    let mut partials = (splits > 1).then(|| Partials::new(&shape, splits));
-    let partial_output = partials.as_mut().map(Partials::output);
+    let partial_output = (splits > 1).then(|| {
+        partials.prepare(&shape, splits);
+        partials.output()
+    });
     let to = partial_output.as_ref().unwrap_or(&output);
     // The fault of the first item in the list.
     let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
@@ -113,8 +126,9 @@ pub fn attention(
     if let Some((_, error)) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    if let Some(partials) = partials {
-        partials.combine(&shape, &output);
+    if splits > 1 {
+        plan.partials.combine(&shape, &output);
     }
+    workspace::keep_plan(plan);
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Memory that a thread keeps from one call to the next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
+use super::item::Item;
 use super::kernel::{Kernels, SUM_LANES, TILE_KEYS};
 use super::pack::Scratch;
+use super::split::Partials;
 use crate::rows::RowRegisters;
 
 /// 64 bytes on a boundary of 64 bytes: a cache line, and the widest vector.
@@ -164,4 +166,25 @@ pub(super) fn with<R>(f: impl FnOnce(&mut Workspace) -> R) -> R {
         Ok(mut workspace) => f(&mut workspace),
         Err(_) => f(&mut Workspace::default()),
     })
+}
+
+/// What a call consists of: kept by the thread that calls.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) items: Vec<Item>,
+    pub(super) partials: Partials,
+}
+
+thread_local! {
+    static PLAN: Cell<Plan> = Cell::default();
+}
+
+/// The memory of the last plan of this thread, or fresh memory where a call runs inside another one.
+pub(super) fn take_plan() -> Plan {
+    PLAN.take()
+}
+
+/// Gives the memory back.
+pub(super) fn keep_plan(plan: Plan) {
+    PLAN.set(plan);
 }

@@ -115,13 +115,8 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                 // SAFETY: as promised by the caller.
                 unsafe {
                     let out = task.out.add(strip * task.out_strip + panel * nr);
+                    // The keys of a window are summed by themselves: thousands in a row would lose digits.
                     let mut acc = [[S::splat(0.0); NV]; MR];
-                    for (r, row) in acc.iter_mut().enumerate() {
-                        let factor = S::splat(*task.factor.add(strip * MR + r));
-                        for (v, sum) in row.iter_mut().enumerate() {
-                            *sum = S::mul(factor, S::load(out.add(r * task.out_row + v * S::LANES)));
-                        }
-                    }
                     let left = task.left.add(strip * task.left_strip + units.start);
                     let right = task.right.add(panel * task.right_panel + units.start * task.right_step);
                     accumulate::<S, MR, NV, 1>(
@@ -133,8 +128,10 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                         units.len(),
                     );
                     for (r, row) in acc.iter().enumerate() {
+                        let factor = S::splat(*task.factor.add(strip * MR + r));
                         for (v, sum) in row.iter().enumerate() {
-                            S::store(out.add(r * task.out_row + v * S::LANES), *sum);
+                            let at = out.add(r * task.out_row + v * S::LANES);
+                            S::store(at, S::add(*sum, S::mul(factor, S::load(at))));
                         }
                     }
                 }

@@ -7,9 +7,12 @@ mod amx;
 mod each_set;
 mod generic;
 mod in_place;
+mod read;
 mod simd;
 #[cfg(test)]
 mod tests;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tile_unit;
 
 use std::ops::Range;
 
@@ -17,6 +20,7 @@ use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
 pub(super) use each_set::compiled_for_each_set;
 pub(super) use in_place::{HeadRows, InPlace};
+pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 
 /// The keys of a tile: the length of a row of scores.
