@@ -32,10 +32,13 @@ struct Consumer {
     Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
-    // What roles tell each other in shared memory is read by one lane a warp, which tells the others.
+    // What roles tell each other in shared memory, one lane of a warp reads, which tells the others, and later says that it
+    // may be written again: so each read is ordered before the next write by the arrival of its own thread.
     __device__ __forceinline__ bool speaks_for_warp() const { return thread % 32 == 0; }
     template <class Word>
-    static __device__ __forceinline__ Word from_speaker(Word word) { return __shfl_sync(0xffffffff, word, 0); }
+    static __device__ __forceinline__ Word from_speaker(Word word) {
+        return __shfl_sync(0xffffffff, word, 0);
+    }
 
     // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
     __device__ __forceinline__ void release(Mbarrier& empty) const {
@@ -64,16 +67,16 @@ struct Consumer {
         wgmma_commit();
     }
 
-    // Waits for the keys of a tile, and returns what the loader said of it. One lane of each warp reads that, and the
-    // same lane will say that the stage is free: so the loader's next note cannot come too early.
-    __device__ __forceinline__ u32 await_key() {
-        shared.key_full[key.stage].wait(key.parity);
+    __device__ __forceinline__ void await_key() { shared.key_full[key.stage].wait(key.parity); }
+    __device__ __forceinline__ void await_value() { shared.value_full[value.stage].wait(value.parity); }
+
+    // What the loader said of the tile whose keys have arrived. Read while the products are under way: between a softmax
+    // and the next products it costs 3 % of the speed.
+    __device__ __forceinline__ u32 read_note(bool has_tile = true) const {
         u32 tile_note = 0;
-        if (speaks_for_warp()) tile_note = *static_cast<volatile u32*>(&shared.tile_notes[key.stage]);
+        if (has_tile & speaks_for_warp()) tile_note = *static_cast<volatile u32*>(&shared.tile_notes[key.stage]);
         return from_speaker(tile_note);
     }
-
-    __device__ __forceinline__ void await_value() { shared.value_full[value.stage].wait(value.parity); }
 
     // The scores of the tile have landed.
     __device__ __forceinline__ void release_key(u32 tile_note) {
@@ -102,14 +105,14 @@ struct Consumer {
     }
 
     // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
-    // scores become probabilities. `tile_note` is of the next tile, and then of the one behind it. Returns whether the next
-    // tile was the final one.
+    // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
-        const Rows& rows, float exponent_scale, u32& tile_note, Scores& scores, OnlineSoftmax& softmax, Output& out,
-        Probabilities& p, Probabilities& next_p) {
+        const Rows& rows, float exponent_scale, Scores& scores, OnlineSoftmax& softmax, Output& out, Probabilities& p,
+        Probabilities& next_p) {
         float rescale[2];
         issue_query_key(scores);
         issue_probability_value(p, out);
+        const u32 tile_note = read_note();
         wgmma_wait<1>();
         pin(scores);
         release_key(tile_note);
@@ -128,7 +131,7 @@ struct Consumer {
         const bool is_final = tile_note & TileNote::kLast;
         RingPosition<Config::kStages> next_value = value;
         next_value.advance();
-        if (!is_final) tile_note = await_key();
+        if (!is_final) await_key();
         shared.value_full[next_value.stage].wait(next_value.parity);
         wgmma_wait<0>();
         pin(out);
@@ -140,7 +143,7 @@ struct Consumer {
 
     struct Item {
         int batch, head, first_query;
-        bool has_tiles;
+        bool has_tiles;  // false where no item is left
 
         __device__ __forceinline__ bool exists() const { return batch >= 0; }
     };
@@ -151,34 +154,35 @@ struct Consumer {
         const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
         Item item{};
         if (speaks_for_warp()) {
-            item = {announced.batch, announced.head, announced.query_tile, announced.first_run < announced.runs_end};
+            item = {
+                announced.batch, announced.head, announced.query_tile * Config::kTileM,
+                announced.first_run < announced.runs_end};
             shared.work_empty[slot.stage].arrive();
         }
         slot.advance();
-        const int query_tile = from_speaker(item.first_query);
         return {
-            from_speaker(item.batch), from_speaker(item.head), query_tile * Config::kTileM + row,
+            from_speaker(item.batch), from_speaker(item.head), from_speaker(item.first_query) + row,
             from_speaker(item.has_tiles)};
     }
 
-    // Returns the note of the tile.
-    __device__ __forceinline__ u32 await_first_tile(const Item& item) {
-        if (!item.exists() || !item.has_tiles) return 0;
-        shared.query_full[warpgroup].wait(query_parity);
-        query_parity ^= 1;
-        return await_key();
+    __device__ __forceinline__ void await_first_tile(const Item& item) {
+        if (item.has_tiles) {
+            shared.query_full[warpgroup].wait(query_parity);
+            query_parity ^= 1;
+            await_key();
+        }
     }
 
-    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return, and
-    // `tile_note` is theirs.
-    // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
-    // ptxas serialises products that are under a condition.
+    // The last P V of an item and its output; meanwhile the next item begins. On return its first scores have landed, and
+    // `tile_note` is theirs. Without a next item they are computed all the same, from what is left in shared memory, and
+    // never looked at: ptxas serialises products that are under a condition.
     __device__ __forceinline__ void conclude(
         Item& item, u32& tile_note, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
         issue_probability_value(p, out);
         const Item next = next_item();
-        tile_note = await_first_tile(next);
+        await_first_tile(next);
         issue_query_key(scores);
+        tile_note = read_note(next.has_tiles);
         wgmma_wait<1>();
         pin(out);
         release_value();
@@ -189,7 +193,7 @@ struct Consumer {
         item = next;
     }
 
-    // An item, whose first scores have landed; `tile_note` is theirs.
+    // An item, whose first scores have landed; `tile_note` is theirs. Then they are those of the next item.
     __device__ __forceinline__ void attend(Item& item, u32& tile_note, Scores& scores, float exponent_scale) {
         const Rows rows(problem, captures, item.batch, item.head, item.first_query);
         Output out;
@@ -209,21 +213,21 @@ struct Consumer {
             narrow(scores, p);
         }
         bool is_final = tile_note & TileNote::kLast;
-        if (!is_final) tile_note = await_key();
+        if (!is_final) await_key();
         await_value();
         if constexpr (kKeepScores) {
             // Probabilities of two tiles are alive at a time, and change places.
             Probabilities other_p;
             while (!is_final) {
-                is_final = step(rows, exponent_scale, tile_note, scores, softmax, out, p, other_p);
+                is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
                     conclude(item, tile_note, other_p, scores, softmax, out);
                     return;
                 }
-                is_final = step(rows, exponent_scale, tile_note, scores, softmax, out, other_p, p);
+                is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
             }
         } else {
-            while (!is_final) is_final = step(rows, exponent_scale, tile_note, scores, softmax, out, p, p);
+            while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
         }
         conclude(item, tile_note, p, scores, softmax, out);
     }
@@ -243,12 +247,13 @@ struct Consumer {
                 continue;
             }
             Scores scores;
-            u32 tile_note = await_first_tile(item);
+            await_first_tile(item);
             issue_query_key(scores);
+            u32 tile_note = read_note();
             wgmma_wait<0>();
             pin(scores);
             do attend(item, tile_note, scores, exponent_scale);
-            while (item.exists() && item.has_tiles);
+            while (item.has_tiles);
         }
     }
 };
