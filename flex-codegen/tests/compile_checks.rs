@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
-use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
+use flex_codegen::plan::{HOPPER, HopperLine, Line, ModLoad, PORTABLE};
 use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul, Precision, Template};
 use flex_core::attention::DType;
 
@@ -160,6 +160,16 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         }
         specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
         specs.push(with_mods(&base, "document_causal", Some("softcap"), Guards::Proved));
+    }
+    // Head dims between those of the lines.
+    for (head_dim, value_dim) in [(96, 96), (160, 128)] {
+        let fits = |line: &&HopperLine| line.head_dim >= head_dim && line.value_dim >= value_dim;
+        let schedule = HOPPER.iter().find(fits).expect("a line of the table").schedule;
+        for dtype in [DType::BF16, DType::F16] {
+            let base = KernelSpec::new(arch, schedule, dtype, head_dim, value_dim);
+            specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
+            specs.push(base);
+        }
     }
     for (name, _) in common::MASKS {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);
