@@ -124,7 +124,10 @@ class ForwardPortable {
     __device__ __forceinline__ unsigned stage_smem(int stage) const { return query_smem_ + kTileQ * kQueryRowBytes + stage * (kKeyBytes + kValueBytes); }
     __device__ __forceinline__ int warp() const { return int(threadIdx.x) / 32; }
     __device__ __forceinline__ int lane() const { return int(threadIdx.x) % 32; }
-    __device__ __forceinline__ typename TileCopy::Sources& sources() const { return sources_[ptx::recompute_from(threadIdx.x)]; }
+    // With 16 rows a warp there is a register for the address, with 32 there is none.
+    __device__ __forceinline__ typename TileCopy::Sources& sources() const {
+        return sources_[kFragments == 1 ? threadIdx.x : ptx::recompute_from(threadIdx.x)];
+    }
     // The query of row i (0: upper, 1: lower half) of fragment m, maybe behind the last.
     __device__ __forceinline__ int query(int m, int i) const { return place().q_tile * kTileQ + warp() * kRows + 16 * m + 8 * i + lane() / 4; }
 
