@@ -32,6 +32,8 @@ fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
     let mut specs = vec![base.clone()];
     if line.mods == ModLoad::Light {
         specs.push(with_mods(&base, "sliding_window", None, Guards::Guarded));
+        specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
+        specs.push(with_mods(&base, "sliding_window", Some("softcap"), Guards::Proved));
     } else {
         specs.push(with_mods(&base, "natten", Some("softcap"), Guards::Proved));
         specs.push(with_mods(&base, "document_causal", None, Guards::Guarded));
@@ -130,7 +132,7 @@ fn every_kind_of_mod_compiles_without_spills() {
     for (mask, score) in pairs.chain(common::SCORES.iter().map(|(score, _)| ("causal", Some(*score)))) {
         for guards in [Guards::Guarded, Guards::Proved] {
             let score_expr = score.map(common::expr);
-            let load = ModLoad::of(Some(&common::expr(mask)), score_expr.as_deref(), guards);
+            let load = ModLoad::of(Some(&common::expr(mask)), score_expr.as_deref(), guards, Precision::Fast);
             let fits =
                 |line: &&Line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods;
             let line = PORTABLE.iter().find(fits).expect("a line for head dim 128");

@@ -17,6 +17,7 @@ mod output;
 mod pack;
 mod pass;
 mod peak;
+mod read;
 mod schedule;
 mod split;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 mod tiles;
 mod workspace;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::attention::{AttentionError, ElementsMut, Problem};
@@ -32,11 +34,12 @@ use crate::rows::RowProgram;
 use item::Job;
 use kernel::Kernels;
 use output::Output;
-use split::Partials;
 use tiles::Tiles;
+use workspace::Plan;
 
 pub use options::CpuOptions;
 pub use peak::peak_gflops;
+pub use read::ReadLoop;
 
 /// Computes out = softmax(where(mask, score_mod(query·keyᵀ·scale), −∞))·value.
 ///
@@ -75,23 +78,36 @@ pub fn attention(
     // A block mask proves that its mask does not fault.
     let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
     let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     let job = Job {
+        call: CALLS.fetch_add(1, Ordering::Relaxed),
         problem,
         shape,
-        isa: isa.set(),
+        isa,
         kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),
     };
     let in_place = decode::kernels(problem, &shape, isa);
-    let (items, splits) = match in_place {
-        Some(_) => (decode::items(&shape), shape.kv_len.div_ceil(decode::part_keys(&shape))),
-        None => (schedule::items(&shape, &tiles, job.kernels), schedule::splits(&shape)),
+    let mut plan = workspace::take_plan();
+    let Plan { items, partials } = &mut plan;
+    items.clear();
+    let splits = match in_place {
+        Some(_) => {
+            decode::items(&shape, items);
+            shape.kv_len.div_ceil(decode::part_keys(&shape))
+        }
+        None => {
+            schedule::items(&shape, &tiles, job.kernels, items);
+            schedule::splits(&shape)
+        }
     };
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
-    let mut partials = (splits > 1).then(|| Partials::new(&shape, splits));
-    let partial_output = partials.as_mut().map(Partials::output);
+    let partial_output = (splits > 1).then(|| {
+        partials.prepare(&shape, splits);
+        partials.output()
+    });
     let to = partial_output.as_ref().unwrap_or(&output);
     // The fault of the first item in the list.
     let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
@@ -110,8 +126,9 @@ pub fn attention(
     if let Some((_, error)) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    if let Some(partials) = partials {
-        partials.combine(&shape, &output);
+    if splits > 1 {
+        plan.partials.combine(&shape, &output);
     }
+    workspace::keep_plan(plan);
     Ok(())
 }

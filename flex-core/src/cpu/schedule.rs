@@ -23,8 +23,9 @@ pub(super) fn splits(shape: &Shape) -> usize {
     if shape.group() * shape.q_len <= BLOCK_ROWS { shape.kv_len.div_ceil(SPLIT_KEYS) } else { 1 }
 }
 
-/// The items of a problem, the most expensive first. They depend on the problem only, not on the threads.
-pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels) -> Vec<Item> {
+/// Puts the items of a problem into an empty list, the most expensive first. They depend on the problem only, not on the
+/// threads.
+pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels, items: &mut Vec<Item>) {
     let group = shape.group();
     // Packing weighs more where products are faster.
     let mut rows = if kernels.packing == Packing::Bf16Tiles { 2 * ITEM_ROWS } else { ITEM_ROWS };
@@ -41,7 +42,7 @@ pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels) -> Vec<Item
     }
     let splits = splits(shape);
     let (heads_each, queries_each) = if splits == 1 { parts(rows) } else { (group, shape.q_len) };
-    let mut items = Vec::with_capacity(count((heads_each, queries_each)) * splits);
+    items.reserve(count((heads_each, queries_each)) * splits);
     for batch in 0..shape.batch {
         for kv_head in 0..shape.kv_heads {
             for heads in chunks(group, heads_each) {
@@ -63,8 +64,11 @@ pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels) -> Vec<Item
             }
         }
     }
-    items.sort_by_key(|item| std::cmp::Reverse(item.cost));
-    items
+    // A stable sort would need memory; the places of an item make all keys different.
+    items.sort_unstable_by_key(|item| {
+        let Item { batch, heads, queries, keys, cost, .. } = item;
+        (std::cmp::Reverse(*cost), *batch, heads.start, queries.start, keys.start)
+    });
 }
 
 fn chunks(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
@@ -98,12 +102,18 @@ fn share(count: usize, work: &(impl Fn(usize) + Sync)) {
             work(i);
         }
     };
-    rayon::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|_| take());
+    on_each(threads, &take);
+}
+
+/// Runs `work` so many times, on different threads where they are free. (Joining allocates nothing; spawning would.)
+fn on_each(threads: usize, work: &(impl Fn() + Sync)) {
+    match threads {
+        0 => (),
+        1 => work(),
+        _ => {
+            rayon::join(|| on_each(threads / 2, work), || on_each(threads - threads / 2, work));
         }
-        take();
-    });
+    }
 }
 
 /// The pool kept for a number of threads; `None` if the threads cannot be had.

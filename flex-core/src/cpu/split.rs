@@ -1,9 +1,11 @@
 //! Partial results of rows whose keys are split among items, and their combination.
 
 use super::output::{Output, RowResult};
-use crate::attention::{ElementsMut, Shape};
+use crate::attention::{ElementsMut, MAX_HEAD_DIM, Shape};
 
-/// Results of `splits` parts of the keys for every row of the output: `[batch, kv_heads, splits, group, q_len]`.
+/// Results of `splits` parts of the keys for every row of the output: `[batch, kv_heads, splits, group, q_len]`. The
+/// memory is used again.
+#[derive(Debug, Default)]
 pub(super) struct Partials {
     splits: usize,
     columns: usize,
@@ -13,15 +15,13 @@ pub(super) struct Partials {
 }
 
 impl Partials {
-    pub(super) fn new(shape: &Shape, splits: usize) -> Self {
+    /// Makes room for the parts of a problem. What is in them is to be overwritten.
+    pub(super) fn prepare(&mut self, shape: &Shape, splits: usize) {
         let (rows, columns) = (shape.rows() * splits, shape.value_dim);
-        Self {
-            splits,
-            columns,
-            weighted: vec![0.0; rows * columns],
-            sums: vec![0.0; rows],
-            max: vec![0.0; rows],
-        }
+        (self.splits, self.columns) = (splits, columns);
+        self.weighted.resize(rows * columns, 0.0);
+        self.sums.resize(rows, 0.0);
+        self.max.resize(rows, 0.0);
     }
 
     /// Where items write.
@@ -35,7 +35,8 @@ impl Partials {
     pub(super) fn combine(&self, shape: &Shape, output: &Output) {
         let columns = self.columns;
         let rows_each = shape.group() * shape.q_len;
-        let mut weighted = vec![0.0; columns];
+        let mut weighted = [0.0; MAX_HEAD_DIM];
+        let weighted = &mut weighted[..columns];
         for row in 0..shape.rows() {
             let (of_kv_head, within) = (row / rows_each, row % rows_each);
             let part = |split: usize| (of_kv_head * self.splits + split) * rows_each + within;
@@ -53,7 +54,7 @@ impl Partials {
             }
             // SAFETY: one row at a time, on one thread.
             let mut rows = unsafe { output.rows(row..row + 1) };
-            rows.write(0, columns, RowResult { weighted: &weighted, sum, max });
+            rows.write(0, columns, RowResult { weighted, sum, max });
         }
     }
 }

@@ -402,16 +402,22 @@ fn decoding_in_place_agrees_with_the_reference() {
 #[test]
 fn results_do_not_depend_on_the_threads() {
     let mut rng = StdRng::seed_from_u64(9);
-    let case = Case::contiguous(&mut rng, DType::F32, [2, 4, 300, 64], [2, 2, 300, 64], [2, 2, 300, 64]);
-    let mask = block_mask(&causal(), case.extent(), 128);
-    let problem = Problem { block_mask: Some(&mask), ..case.problem() };
-    let run = |threads| case.run(&problem, &CpuOptions { threads, ..Default::default() }).unwrap();
-    let one = run(Some(1));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(5).build().unwrap();
-    for other in [run(None), run(Some(2)), run(Some(7)), pool.install(|| run(None))] {
-        assert_eq!(format!("{:?}", one.out), format!("{:?}", other.out));
-        assert_eq!(one.lse, other.lse);
-        assert_eq!(one.max_scores, other.max_scores);
+    // Prefill, and decoding whose keys are split into parts, of packed keys and in place.
+    let shapes = [(300, 300, 2), (1, 3000, 4), (2, 5000, 12)];
+    for ((q_len, kv_len, group), dtype) in shapes.into_iter().zip([DType::F32, DType::BF16, DType::F16]) {
+        let (query, kv) = ([2, 2 * group, q_len, 64], [2, 2, kv_len, 64]);
+        let case = Case::contiguous(&mut rng, dtype, query, kv, kv);
+        let mask = block_mask(&causal(), case.extent(), 128);
+        let block_mask = (q_len == kv_len).then_some(&mask);
+        let problem = Problem { block_mask, ..case.problem() };
+        let run = |threads| case.run(&problem, &CpuOptions { threads, ..Default::default() }).unwrap();
+        let one = run(Some(1));
+        for other in [run(None), run(Some(2)), run(Some(7)), pool.install(|| run(None))] {
+            assert_eq!(format!("{:?}", one.out), format!("{:?}", other.out));
+            assert_eq!(one.lse, other.lse);
+            assert_eq!(one.max_scores, other.max_scores);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::analysis::simplify::simplify;
 use crate::capture::{Capture, CaptureValue};
 use crate::ir::{BuildError, Builder, CaptureId, Expr, Input, Node, NodeId, Scalar, Type};
+use crate::rows::LoweredOnce;
 
 /// Why a mod could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,8 @@ pub struct BoundExpr {
     name: Arc<str>,
     expr: Arc<Expr>,
     captures: Arc<[Capture]>,
+    /// Its instructions for evaluation by rows, made when first asked for.
+    lowered: Arc<LoweredOnce>,
 }
 
 impl BoundExpr {
@@ -97,7 +100,7 @@ impl BoundExpr {
                 });
             }
         }
-        Ok(Self { name, expr: Arc::new(expr), captures: captures.into() })
+        Ok(Self { name, expr: Arc::new(expr), captures: captures.into(), lowered: Arc::default() })
     }
 
     /// The name of the mod, or of the combination.
@@ -113,6 +116,11 @@ impl BoundExpr {
     /// The captures, in the order of the expression's declarations.
     pub fn captures(&self) -> &Arc<[Capture]> {
         &self.captures
+    }
+
+    /// What clones share of their instructions for evaluation by rows.
+    pub(crate) fn lowered(&self) -> &LoweredOnce {
+        &self.lowered
     }
 
     /// The same with the values of captured scalars written into the expression.
@@ -148,7 +156,7 @@ impl BoundExpr {
             .finish(moved[self.expr.root().index()])
             .expect("constants have the types of their captures");
         let captures = arrays.into();
-        Self { name: self.name.clone(), expr: Arc::new(simplify(&expr)), captures }
+        Self { name: self.name.clone(), expr: Arc::new(simplify(&expr)), captures, lowered: Arc::default() }
     }
 
     /// The same, under another name.

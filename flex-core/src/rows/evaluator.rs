@@ -1,6 +1,7 @@
 //! Programs and the registers they run on.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use super::bounds::{self, ColumnRun, Limits};
 use super::compile::{self, Code, KEY, QUERY, SCORE};
@@ -16,10 +17,14 @@ use crate::mods::{BoundExpr, ModFault};
 #[derive(Clone, Debug)]
 pub struct RowProgram {
     bound: BoundExpr,
-    code: Code,
+    code: Arc<Code>,
     /// Comparisons of kv, and of other values of the key, with values of the row that say all of a mask.
-    limits: Option<Limits>,
+    limits: Arc<Option<Limits>>,
 }
+
+/// The instructions of an expression, without and with checks for faults, once they were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct LoweredOnce([OnceLock<(Arc<Code>, Arc<Option<Limits>>)>; 2]);
 
 impl RowProgram {
     /// Lowers the expression of a mask or score mod.
@@ -34,11 +39,18 @@ impl RowProgram {
     }
 
     fn lower(bound: &BoundExpr, tell_faults: bool) -> Self {
-        let mut code = compile::compile(bound, tell_faults);
-        let limits = bounds::limits(bound.expr(), &code);
-        code.drop_unused(limits.iter().flat_map(Limits::operands));
-        code.fuse();
-        code.find_last();
+        let lower = || {
+            let mut code = compile::compile(bound, tell_faults);
+            let limits = bounds::limits(bound.expr(), &code);
+            code.drop_unused(limits.iter().flat_map(Limits::operands));
+            code.fuse();
+            if bound.expr().result_type() == Type::F32 {
+                code.fuse_soft_caps();
+            }
+            code.find_last();
+            (code.into(), limits.into())
+        };
+        let (code, limits) = bound.lowered().0[usize::from(tell_faults)].get_or_init(lower).clone();
         Self { bound: bound.clone(), code, limits }
     }
 
@@ -280,14 +292,14 @@ impl<'p> RowEvaluator<'p> {
     /// # Panics
     /// If no [`tile`](Self::tile) was chosen.
     pub fn mask_limits(&mut self, q: usize) -> Option<Range<usize>> {
-        let limits = self.program.limits.as_ref().filter(|limits| limits.tests.is_empty())?;
+        let limits = (*self.program.limits).as_ref().filter(|limits| limits.tests.is_empty())?;
         self.prepare_rows(q..q + 1);
         let Tile { kv_start, len, .. } = self.tile;
         limits.keys(|operand| self.row_value(operand, q), kv_start.into(), len)
     }
 
     fn has_limits(&self) -> bool {
-        self.program.limits.as_ref().is_some_and(|limits| limits.tests.is_empty())
+        (*self.program.limits).as_ref().is_some_and(|limits| limits.tests.is_empty())
     }
 
     /// Writes to `kept` the keys that the mask keeps for each of the queries, where they are an interval for all of them
@@ -302,7 +314,7 @@ impl<'p> RowEvaluator<'p> {
         kept: &mut [Range<u32>],
     ) -> bool {
         let program = self.program;
-        let Some(limits) = &program.limits else { return false };
+        let Some(limits) = &*program.limits else { return false };
         self.tile(b, h, keys.start, 0);
         self.prepare_rows(queries.clone());
         for (kept, q) in kept.iter_mut().zip(queries.clone()) {
@@ -478,7 +490,7 @@ impl<'p> RowEvaluator<'p> {
                 inputs.as_flattened_mut().iter_mut().for_each(|score| *score *= factor);
             }
         }
-        let Code { last, result, fault, .. } = self.program.code;
+        let Code { last, result, fault, .. } = *self.program.code;
         for first in queries.clone().step_by(ROWS) {
             let rows = ROWS.min(queries.end - first);
             let start = first - queries.start;

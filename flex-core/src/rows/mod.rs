@@ -36,4 +36,5 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use evaluator::LoweredOnce;
 pub use evaluator::{RowEvaluator, RowProgram, RowRegisters, RowSummary, ScoreRows};

@@ -16,17 +16,25 @@ pub(crate) struct Sampled<'a> {
     pub(crate) score: Option<&'a ScoreMod>,
 }
 
+/// Relative errors against float64.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errors {
+    /// ‖out − reference‖ / ‖reference‖ over all sampled rows.
+    pub(crate) overall: f64,
+    /// The largest one of a row.
+    pub(crate) worst_row: f64,
+}
+
 /// Products of a row are counted in pairs; this many take well under a second.
 const PAIRS: usize = 1 << 21;
 
 impl Sampled<'_> {
-    /// The largest relative error ‖out − reference‖ / ‖reference‖ of a row, over rows spread evenly over the batch, the
-    /// heads and the queries. Rows without keys must be 0.
-    pub(crate) fn max_rel_err(&self, out: &Tensor) -> Result<f64, ProgramError> {
+    /// The errors of rows spread evenly over the batch, the heads and the queries. Rows without keys must be 0.
+    pub(crate) fn errors(&self, out: &Tensor) -> Result<Errors, ProgramError> {
         let [batch, heads, q_len, _] = self.query.shape();
         let rows = batch * heads * q_len;
         let samples = (PAIRS / self.key.shape()[2]).clamp(4, 128).min(rows);
-        let mut worst = 0f64;
+        let (mut worst, mut errors, mut norms) = (0f64, 0f64, 0f64);
         for i in 0..samples {
             // The first row, the last row, and a stride between that meets all heads and all places in a tile.
             let row = if samples == 1 {
@@ -39,11 +47,12 @@ impl Sampled<'_> {
             let got = rows_of(out, b, h, q, 1)?;
             let error: f64 = expected.iter().zip(&got).map(|(e, &g)| (e - f64::from(g)).powi(2)).sum();
             let norm: f64 = expected.iter().map(|e| e * e).sum();
-            let relative = if norm == 0.0 { error.sqrt() } else { (error / norm).sqrt() };
+            (errors, norms) = (errors + error, norms + norm);
+            let relative = relative(error, norm);
             // NaN is the worst of all.
             worst = if relative.is_nan() { f64::INFINITY } else { worst.max(relative) };
         }
-        Ok(worst)
+        Ok(Errors { overall: relative(errors, norms), worst_row: worst })
     }
 
     /// One row of the output, in float64 throughout.
@@ -90,6 +99,11 @@ impl Sampled<'_> {
         }
         Ok(out)
     }
+}
+
+/// From squares.
+fn relative(error: f64, norm: f64) -> f64 {
+    if norm == 0.0 { error.sqrt() } else { (error / norm).sqrt() }
 }
 
 /// `len` rows of one head from row `start`, widened.

@@ -24,6 +24,27 @@ pub(in super::super) fn run(
     output: &Output,
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
+    match in_place.for_values_not_finite() {
+        None => run_with(job, in_place, item, output, workspace, |_| true).map(drop),
+        Some(others) => {
+            let is_finite = |out: &[f32]| out.iter().all(|x| x.is_finite());
+            if !run_with(job, in_place, item, output, workspace, is_finite)? {
+                run_with(job, others, item, output, workspace, |_| true)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Computes an item, and writes its rows of the output if they are good; returns whether they are.
+fn run_with(
+    job: &Job,
+    in_place: &InPlace,
+    item: &Item,
+    output: &Output,
+    workspace: &mut Workspace,
+    is_good: impl Fn(&[f32]) -> bool,
+) -> Result<bool, AttentionError> {
     let Shape { head_dim, value_dim, q_len, .. } = job.shape;
     let rows = item.heads.len() * q_len;
     let (query_len, out_len) = (in_place.query_len(rows, head_dim), in_place.out_len(value_dim));
@@ -32,7 +53,7 @@ pub(in super::super) fn run(
         HeadRows::new(tensor, kv_batch, item.kv_head)
             .expect("the plan looked at the strides of key and value")
     };
-    let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa, registers);
+    let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa.set(), registers);
     let (mask_registers, score_registers) =
         (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
     let Workspace { query, value, scores, plain_scores, out, max, sums, rescale, keep, scratch, .. } =
@@ -61,13 +82,15 @@ pub(in super::super) fn run(
     };
     part.load_queries(&mut scratch.wide[0]);
     let result = part.all_tiles(item.keys.clone());
-    if result.is_ok() {
+    let is_good = result.is_ok() && is_good(part.out);
+    if is_good {
         part.write(item, output);
     }
     let Part { mask, score, .. } = part;
     workspace.mask_registers = mask.map(RowEvaluator::into_registers).unwrap_or_default();
     workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();
-    result.map_err(AttentionError::from)
+    result?;
+    Ok(is_good)
 }
 
 /// An item while it is worked on.
@@ -254,7 +277,6 @@ impl Part<'_, '_> {
 
     fn write(&self, item: &Item, output: &Output) {
         let Shape { heads, value_dim, q_len, .. } = self.job.shape;
-        let len = self.in_place.out_len(value_dim);
         let first = match item.partial {
             None => (item.batch * heads + item.heads.start) * q_len,
             Some(first) => first,
@@ -263,7 +285,7 @@ impl Part<'_, '_> {
         let mut rows = unsafe { output.rows(first..first + self.rows) };
         let mut weighted = [0.0; MAX_HEAD_DIM];
         for row in 0..self.rows {
-            self.in_place.restore(&self.out[row * len..][..len], &mut weighted[..value_dim]);
+            self.in_place.restore(self.out, row, self.rows, &mut weighted[..value_dim]);
             let sum = self.sums[row * SUM_LANES..][..SUM_LANES].iter().sum();
             let result = RowResult { weighted: &weighted, sum, max: self.max[row] };
             match item.partial {

@@ -32,11 +32,11 @@ pub(in super::super) fn part_keys(shape: &Shape) -> usize {
     (all / ENOUGH_PARTS).clamp(SHORTEST_PART, LONGEST_PART) / TILE_KEYS * TILE_KEYS
 }
 
-/// One item a part: `[batch, kv_heads, parts]`.
-pub(in super::super) fn items(shape: &Shape) -> Vec<Item> {
+/// Puts an item for each part into an empty list: `[batch, kv_heads, parts]`.
+pub(in super::super) fn items(shape: &Shape, items: &mut Vec<Item>) {
     let (each, group) = (part_keys(shape), shape.group());
     let parts = shape.kv_len.div_ceil(each);
-    let mut items = Vec::with_capacity(shape.batch * shape.kv_heads * parts);
+    items.reserve(shape.batch * shape.kv_heads * parts);
     for batch in 0..shape.batch {
         for kv_head in 0..shape.kv_heads {
             for start in (0..shape.kv_len).step_by(each) {
@@ -53,5 +53,4 @@ pub(in super::super) fn items(shape: &Shape) -> Vec<Item> {
             }
         }
     }
-    items
 }

@@ -1,55 +1,18 @@
 //! Products of bf16 in the tile registers.
 //!
-//! A tile register holds 16 rows of 64 bytes. tmm0–tmm3 hold a 32×32 block of f32 sums, tmm4 and tmm5 two times 16 rows
-//! of 32 bf16 of the left side, tmm6 and tmm7 16 pairs of rows of the right side, 16 columns each. The registers are
-//! configured when a product begins and released when it ends, so that nothing outlives a call.
+//! tmm0–tmm3 hold a 32×32 block of f32 sums, tmm4 and tmm5 two times 16 rows of 32 bf16 of the left side, tmm6 and tmm7
+//! 16 pairs of rows of the right side, 16 columns each.
 
-use std::arch::asm;
 use std::ops::Range;
 
 use super::generic::Products;
+use super::tile_unit::{self, Configuration, Session, TILE_UNITS};
 use super::{Product, TILE_KEYS};
 
-/// The tile unit.
+/// Products of whole tile registers.
 pub(super) struct Tiles;
 
-/// Palette 1, and 16 rows of 64 bytes for all eight tiles.
-#[repr(C, align(64))]
-struct Configuration([u8; 64]);
-
-static CONFIGURATION: Configuration = {
-    let mut bytes = [0; 64];
-    bytes[0] = 1;
-    let mut tile = 0;
-    while tile < 8 {
-        bytes[16 + 2 * tile] = 64;
-        bytes[48 + tile] = 16;
-        tile += 1;
-    }
-    Configuration(bytes)
-};
-
-/// The tile registers while they are configured.
-struct Session;
-
-impl Session {
-    /// # Safety
-    /// The CPU has the tile unit and the kernel has given its permission.
-    #[inline(always)]
-    unsafe fn begin() -> Self {
-        // SAFETY: the configuration is valid, and the caller's promise.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) }
-        Self
-    }
-}
-
-impl Drop for Session {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: a session exists only where the tile unit does.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) }
-    }
-}
+static WHOLE_REGISTERS: Configuration = Configuration::new([(16, 16); 8]);
 
 /// A block of sums: 16 or 32 rows of 32 columns in memory.
 struct Block {
@@ -66,9 +29,12 @@ impl Block {
     /// Inside a session.
     #[inline(always)]
     unsafe fn zero(&self) {
-        // SAFETY: only registers change.
+        // SAFETY: the caller's.
         unsafe {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem))
+            tile_unit::zero::<0>();
+            tile_unit::zero::<1>();
+            tile_unit::zero::<2>();
+            tile_unit::zero::<3>();
         }
     }
 
@@ -78,18 +44,12 @@ impl Block {
     unsafe fn load(&self) {
         // SAFETY: the caller's.
         unsafe {
-            asm!(
-                "tileloadd tmm0, [{out} + {stride}]",
-                "tileloadd tmm1, [{out} + {stride} + 64]",
-                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack, readonly),
-            );
+            tile_unit::load::<0>(self.out, self.stride);
+            tile_unit::load::<1>(self.out.add(TILE_UNITS), self.stride);
             if self.two_strips {
-                asm!(
-                    "tileloadd tmm2, [{out} + {stride}]",
-                    "tileloadd tmm3, [{out} + {stride} + 64]",
-                    out = in(reg) self.out.byte_add(self.second_strip), stride = in(reg) self.stride,
-                    options(nostack, readonly),
-                );
+                let out = self.out.byte_add(self.second_strip);
+                tile_unit::load::<2>(out, self.stride);
+                tile_unit::load::<3>(out.add(TILE_UNITS), self.stride);
             }
         }
     }
@@ -100,18 +60,12 @@ impl Block {
     unsafe fn store(&self) {
         // SAFETY: the caller's.
         unsafe {
-            asm!(
-                "tilestored [{out} + {stride}], tmm0",
-                "tilestored [{out} + {stride} + 64], tmm1",
-                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack),
-            );
+            tile_unit::store::<0>(self.out, self.stride);
+            tile_unit::store::<1>(self.out.add(TILE_UNITS), self.stride);
             if self.two_strips {
-                asm!(
-                    "tilestored [{out} + {stride}], tmm2",
-                    "tilestored [{out} + {stride} + 64], tmm3",
-                    out = in(reg) self.out.byte_add(self.second_strip), stride = in(reg) self.stride,
-                    options(nostack),
-                );
+                let out = self.out.byte_add(self.second_strip);
+                tile_unit::store::<2>(out, self.stride);
+                tile_unit::store::<3>(out.add(TILE_UNITS), self.stride);
             }
         }
     }
@@ -126,29 +80,17 @@ impl Block {
         const RIGHT_STRIDE: usize = 32 * 4;
         // SAFETY: the caller's.
         unsafe {
+            tile_unit::load::<6>(right, RIGHT_STRIDE);
+            tile_unit::load::<4>(left, left_stride);
+            tile_unit::load::<7>(right.add(TILE_UNITS), RIGHT_STRIDE);
+            tile_unit::add_products::<0, 4, 6>();
             if self.two_strips {
-                asm!(
-                    "tileloadd tmm6, [{b} + {b_stride}]",
-                    "tileloadd tmm4, [{a} + {a_stride}]",
-                    "tileloadd tmm7, [{b} + {b_stride} + 64]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm5, [{a2} + {a_stride}]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    a = in(reg) left, a2 = in(reg) left.byte_add(left_strip), a_stride = in(reg) left_stride,
-                    b = in(reg) right, b_stride = in(reg) RIGHT_STRIDE, options(nostack, readonly),
-                );
+                tile_unit::load::<5>(left.byte_add(left_strip), left_stride);
+                tile_unit::add_products::<1, 4, 7>();
+                tile_unit::add_products::<2, 5, 6>();
+                tile_unit::add_products::<3, 5, 7>();
             } else {
-                asm!(
-                    "tileloadd tmm6, [{b} + {b_stride}]",
-                    "tileloadd tmm4, [{a} + {a_stride}]",
-                    "tileloadd tmm7, [{b} + {b_stride} + 64]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    a = in(reg) left, a_stride = in(reg) left_stride,
-                    b = in(reg) right, b_stride = in(reg) RIGHT_STRIDE, options(nostack, readonly),
-                );
+                tile_unit::add_products::<1, 4, 7>();
             }
         }
     }
@@ -177,7 +119,7 @@ impl Products<16, 2> for Tiles {
         let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         // SAFETY: the caller's. Left strips are 16 rows of `units` units, right panels `units` rows of 32 units.
         unsafe {
-            let _session = Session::begin();
+            let _session = Session::begin(&WHOLE_REGISTERS);
             for panel in all.start / 32..all.end / 32 {
                 let both =
                     |a: &Range<usize>, b: &Range<usize>| [a, b].iter().all(|x| x.contains(&(panel * 32)));
@@ -220,7 +162,7 @@ impl Products<16, 2> for Tiles {
                     }
                 }
             }
-            let _session = Session::begin();
+            let _session = Session::begin(&WHOLE_REGISTERS);
             for panel in 0..task.extent / 32 {
                 let same = |a: &Range<usize>, b: &Range<usize>| {
                     !a.is_empty() && !b.is_empty() && pairs(a) == pairs(b)

@@ -6,7 +6,7 @@ use flex_attention::{library, mask_mod, prelude::*};
 use crate::error::ProgramError;
 use crate::inputs::Normal;
 
-/// What is measured. All but `dense` and `relpos_dense` have a mask.
+/// What is measured. All but `dense`, `relpos_dense` and `decode` have a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Case {
     /// Every query sees every key.
@@ -34,6 +34,8 @@ pub(crate) enum Case {
     RelposDense,
     /// A 13×13 neighbourhood on a square grid; the sequence length is a square.
     Natten13,
+    /// Few queries (`--queries`) that see every key, measured by how fast keys and values are read. Only if asked for.
+    Decode,
 }
 
 const WINDOW: usize = 1024;
@@ -54,6 +56,7 @@ impl Case {
             Self::Softcap20Causal => "softcap20_causal",
             Self::RelposDense => "relpos_dense",
             Self::Natten13 => "natten13",
+            Self::Decode => "decode",
         }
     }
 
@@ -76,7 +79,7 @@ impl Case {
         self.check(seq_len)?;
         let documents = || document_ids(seq_len, DOCUMENTS);
         Ok(match self {
-            Self::Dense | Self::RelposDense => None,
+            Self::Dense | Self::RelposDense | Self::Decode => None,
             Self::Causal | Self::AlibiCausal | Self::Softcap20Causal => Some(library::causal::bind()?),
             Self::Sliding1024 => Some(library::sliding_window::bind(WINDOW as i32)?),
             Self::PrefixLm => Some(prefix_lm(seq_len as i32 / 4)),
@@ -107,11 +110,17 @@ impl Case {
         })
     }
 
-    /// How many (query, key) pairs of one head the mask keeps, counted row by row.
+    /// The cases that are measured unless some are named.
+    pub(crate) fn all(seq_len: usize) -> Vec<Self> {
+        let fits = |case: &Self| *case != Self::Decode && case.fits(seq_len);
+        Self::value_variants().iter().copied().filter(fits).collect()
+    }
+
+    /// How many (query, key) pairs of one head with as many queries as keys the mask keeps, counted row by row.
     pub(crate) fn unmasked_pairs(self, seq_len: usize) -> u64 {
         let rows = 0..seq_len;
         let keys: u64 = match self {
-            Self::Dense | Self::RelposDense => rows.map(|_| seq_len as u64).sum(),
+            Self::Dense | Self::RelposDense | Self::Decode => rows.map(|_| seq_len as u64).sum(),
             Self::Causal | Self::AlibiCausal | Self::Softcap20Causal => rows.map(|q| q as u64 + 1).sum(),
             Self::Sliding1024 => rows.map(|q| q.min(WINDOW) as u64 + 1).sum(),
             Self::PrefixLm => rows.map(|q| (q + 1).max(seq_len / 4) as u64).sum(),

@@ -3,12 +3,14 @@
 mod case;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod reading;
 
 use std::fmt;
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
+use flex_core::cpu::{CpuOptions, peak_gflops};
 use serde::Serialize;
 
 use crate::error::ProgramError;
@@ -18,6 +20,7 @@ use crate::progress::Progress;
 use crate::sampled::Sampled;
 use crate::timing::median_ms;
 use case::Case;
+use reading::Reading;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// Queries and keys a sequence.
     #[arg(long, default_value_t = 2048)]
     seq_len: usize,
+    /// Queries a sequence of the case `decode`.
+    #[arg(long, default_value_t = 1)]
+    queries: usize,
     /// Components of a query, a key and a value.
     #[arg(long, default_value_t = 64)]
     head_dim: usize,
@@ -111,7 +117,15 @@ struct Measured {
     ms: f64,
     /// Floating-point operations a second, counting 4·head_dim for every pair that the mask keeps.
     gflops: f64,
-    /// The largest relative error of a sampled row against float64.
+    /// What the micro-kernel alone reaches, measured before and after the case; on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_gflops: Option<f64>,
+    /// How fast keys and values are read; of the case `decode` on the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+    /// ‖out − reference‖ / ‖reference‖ over sampled rows, against float64.
+    rel_err: f64,
+    /// The largest one of a row.
     max_rel_err: f64,
     mask_build_ms: f64,
     sparsity: f64,
@@ -124,12 +138,13 @@ impl fmt::Display for Measurements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["case", "ms", "GFLOP/s", "skipped", "max rel err", "mask ms"]);
+        table.set_header(["case", "ms", "GFLOP/s", "of peak", "skipped", "max rel err", "mask ms"]);
         for m in &self.0 {
             table.add_row([
                 m.case.to_string(),
                 format!("{:.2}", m.ms),
                 format!("{:.1}", m.gflops),
+                m.peak_gflops.map_or_else(String::new, |peak| format!("{:.2}", m.gflops / peak)),
                 format!("{:.1} %", m.sparsity),
                 format!("{:.1e}", m.max_rel_err),
                 format!("{:.3}", m.mask_build_ms),
@@ -143,7 +158,12 @@ impl fmt::Display for Measurements {
             first.kernel.map_or(Ok(()), |kernel| write!(f, ", kernel {}", argument(kernel)))?;
             writeln!(f)?;
         }
-        write!(f, "{table}\nGFLOP/s count only the pairs that the mask keeps.")
+        write!(f, "{table}\nGFLOP/s count only the pairs that the mask keeps.")?;
+        let peaks = self.0.iter().filter_map(|m| m.peak_gflops);
+        if let Some(peak) = peaks.reduce(f64::max) {
+            write!(f, " The peak is that of the micro-kernel alone in this run: {peak:.0} GFLOP/s.")?;
+        }
+        self.0.iter().filter_map(|m| m.reading.as_ref()).try_for_each(|reading| write!(f, "\n{reading}"))
     }
 }
 
@@ -154,7 +174,7 @@ fn argument(value: impl ValueEnum) -> String {
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
     let cases = match args.case.as_slice() {
-        [] => Case::value_variants().iter().copied().filter(|case| case.fits(args.seq_len)).collect(),
+        [] => Case::all(args.seq_len),
         cases => cases.to_vec(),
     };
     let setup = Setup::new(args)?;
@@ -221,7 +241,9 @@ impl<'a> Setup<'a> {
         let &Args { batch, heads, seq_len, head_dim, .. } = self.args;
         let mask = case.mask(seq_len)?;
         let score = case.score(heads, seq_len)?;
-        let extent = Extent { batch, heads, q_len: seq_len, kv_len: seq_len };
+        let q_len = if case == Case::Decode { self.args.queries } else { seq_len };
+        let host_query = self.query.narrow(2, 0, q_len)?;
+        let extent = Extent { batch, heads, q_len, kv_len: seq_len };
         let build = |mask: &MaskMod| BlockMask::builder(mask).block_size(self.args.block_size).build(extent);
         let block_mask = mask.as_ref().map(build).transpose()?;
         let mask_build_ms = match &mask {
@@ -230,7 +252,7 @@ impl<'a> Setup<'a> {
         };
 
         let [query, key, value] =
-            [self.query.to(&self.device)?, self.key.to(&self.device)?, self.value.to(&self.device)?];
+            [host_query.to(&self.device)?, self.key.to(&self.device)?, self.value.to(&self.device)?];
         let call = || {
             let mut call = flex_attention(&query, &key, &value);
             if let Some(score) = &score {
@@ -249,19 +271,30 @@ impl<'a> Setup<'a> {
             call
         };
         let mut out = call().run()?;
+        let cpu = CpuOptions { threads: self.args.threads, ..CpuOptions::default() };
+        let peak = || (self.args.backend == Backend::Cpu).then(|| peak_gflops(&cpu, key.dtype()));
+        let (mut peak_gflops, mut reading) = (peak(), None);
         let ms = match self.device {
             #[cfg(feature = "cuda")]
             Device::Cuda(gpu) => cuda::median_ms(gpu, || call().run_into(&mut out))?,
+            _ if case == Case::Decode => {
+                let (ms, measured) = reading::measure(&cpu, [&key, &value], || call().run_into(&mut out))?;
+                reading = Some(measured);
+                ms
+            }
             _ => median_ms(|| call().run_into(&mut out))?,
         };
-        let pairs = case.unmasked_pairs(seq_len) as f64 * (batch * heads) as f64;
+        peak_gflops = peak_gflops.zip(peak()).map(|(before, after)| before.max(after));
+        let seen = q_len as f64 / seq_len as f64;
+        let pairs = case.unmasked_pairs(seq_len) as f64 * seen * (batch * heads) as f64;
         let sampled = Sampled {
-            query: &self.query,
+            query: &host_query,
             key: &self.key,
             value: &self.value,
             mask: mask.as_ref(),
             score: score.as_ref(),
         };
+        let errors = sampled.errors(&out)?;
         Ok(Measured {
             case: case.name(),
             backend: self.args.backend,
@@ -270,7 +303,10 @@ impl<'a> Setup<'a> {
             dtype: query.dtype(),
             ms,
             gflops: pairs * 4.0 * head_dim as f64 / ms / 1e6,
-            max_rel_err: sampled.max_rel_err(&out)?,
+            peak_gflops,
+            reading,
+            rel_err: errors.overall,
+            max_rel_err: errors.worst_row,
             mask_build_ms,
             sparsity: block_mask.as_ref().map_or(0.0, BlockMask::sparsity),
         })

@@ -1,66 +1,56 @@
-//! bf16 keys and values in the tile registers, 16 rows at a time.
+//! bf16 keys and values in the tile registers as they lie in memory, 16 rows at a time.
 //!
-//! A tile register takes 16 keys of 32 elements from their place in memory as the left side of scores = key · queryᵀ;
-//! query is the right side, in pairs of elements. For out += weights · value the pairs are those of neighbouring keys, so
-//! value is interleaved on its way, 32 keys at a time.
+//! A register of 16 keys of 32 elements is the left side of scores = key · queryᵀ, with query in pairs of elements as the
+//! right side.
+//!
+//! A register of 16 values of 32 columns is the right side of out += weights · value. A unit of it is a pair of
+//! neighbouring columns, where the unit wants a pair of neighbouring keys: weights beside zeros take the even columns, and
+//! zeros beside weights the odd ones. So nothing has to be interleaved; but an infinite or NaN value makes its neighbour
+//! NaN, and such parts are computed again by other kernels.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::super::TILE_KEYS;
 use super::super::simd::{Avx512, Simd};
-use super::generic::prefetch_row;
+use super::super::tile_unit::{
+    self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
+};
+use super::generic::prefetch_rows;
 use super::{Dots, WeightedSum};
+use crate::attention::MAX_HEAD_DIM;
 
-/// Rows of a tile register.
-const TILE_ROWS: usize = 16;
-
-/// Elements of a row of a tile register: 64 bytes.
-const TILE_ELEMENTS: usize = 32;
-
-/// 32-bit units of a tile register.
-const TILE_UNITS: usize = 256;
-
-/// The shapes of tmm0 to tmm7 in palette 1: bytes a row and rows, set for one call at a time.
-#[repr(C, align(64))]
-struct Configuration([u8; 64]);
-
-impl Configuration {
-    /// The shape of every register as (rows, 32-bit units a row).
-    fn new(shapes: [(usize, usize); 8]) -> Self {
-        let mut bytes = [0; 64];
-        bytes[0] = 1;
-        for (i, (rows, units)) in shapes.into_iter().enumerate() {
-            bytes[16 + 2 * i] = 4 * units as u8;
-            bytes[48 + i] = rows as u8;
-        }
-        Self(bytes)
+/// The shapes of [`dots`] for so many rows: sums in tmm0 to tmm3, keys in tmm4 and tmm5, queries in tmm6.
+static DOTS: [Configuration; TILE_ROWS + 1] = {
+    let mut all = [Configuration::new([(0, 0); 8]); _];
+    let mut rows = 1;
+    while rows < all.len() {
+        let (scores, keys) = ((TILE_ROWS, rows), (TILE_ROWS, TILE_UNITS));
+        all[rows] = Configuration::new([scores, scores, scores, scores, keys, keys, scores, (0, 0)]);
+        rows += 1;
     }
-}
+    all
+};
 
-/// The tile registers while they are configured.
-struct Session;
-
-impl Session {
-    /// # Safety
-    /// The CPU has the tile unit and the kernel has given its permission.
-    #[inline(always)]
-    unsafe fn begin(shapes: [(usize, usize); 8]) -> Self {
-        let configuration = Configuration::new(shapes);
-        // SAFETY: shapes have at most 16 rows of 16 units, and the caller's promise.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) }
-        Self
+/// The shapes of [`weighted_sum`]: sums in tmm0 to tmm3, and weights and values in tmm4 to tmm7 as
+/// [`columns_in_one_register`] and [`columns_in_two_registers`] want them.
+static WEIGHTED_SUM: [Configuration; TILE_ROWS + 1] = {
+    let mut all = [Configuration::new([(0, 0); 8]); _];
+    let value = (TILE_ROWS, TILE_UNITS);
+    let mut rows = 1;
+    while rows < all.len() {
+        let one = rows <= ROWS_OF_ONE_REGISTER;
+        let sums = (if one { 2 * rows } else { rows }, TILE_UNITS);
+        let fifth = if one { value } else { sums };
+        all[rows] = Configuration::new([sums, sums, sums, sums, sums, fifth, value, value]);
+        rows += 1;
     }
-}
+    all
+};
 
-impl Drop for Session {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: a session exists only where the tile unit does.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) }
-    }
-}
+/// The even and the odd columns of up to so many rows fit one register.
+const ROWS_OF_ONE_REGISTER: usize = TILE_ROWS / 2;
 
 /// # Safety
 /// The CPU has AVX-512 and the tile unit; the pointers are good for what `Dots` describes, with rows of whole tile
@@ -69,10 +59,9 @@ impl Drop for Session {
 pub(super) unsafe fn dots(task: &Dots) {
     for row in (0..task.rows).step_by(TILE_ROWS) {
         let rows = row..task.rows.min(row + TILE_ROWS);
-        let (scores, keys, none) = ((TILE_ROWS, rows.len()), (TILE_ROWS, TILE_ROWS), (0, 0));
         // SAFETY: as promised by the caller.
         unsafe {
-            let _session = Session::begin([scores, scores, scores, scores, keys, keys, scores, none]);
+            let _session = Session::begin(&DOTS[rows.len()]);
             match task.lanes.len() {
                 ..TILE_ROWS => dots_of_few_keys(task, &rows),
                 _ => dots_of_keys(task, &rows),
@@ -81,33 +70,11 @@ pub(super) unsafe fn dots(task: &Dots) {
     }
 }
 
-/// Keys whose scores are in tile registers at a time.
-const KEYS_A_PASS: usize = 4 * TILE_ROWS;
+/// Registers of keys whose scores are computed at a time.
+const KEYS_A_PASS: usize = 4;
 
-/// tmm0 to tmm3 += key · queryᵀ, 16 keys each.
-///
-/// # Safety
-/// In a session of [`dots`]; the keys have 16 rows of 32 elements, `stride` bytes apart.
-#[inline(always)]
-unsafe fn add_products(keys: [*const u16; 4], stride: usize, query: *const f32, rows: usize) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "tileloadd tmm6, [{query} + {query_stride}]",
-            "tileloadd tmm4, [{first} + {stride}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{second} + {stride}]",
-            "tdpbf16ps tmm1, tmm5, tmm6",
-            "tileloadd tmm4, [{third} + {stride}]",
-            "tdpbf16ps tmm2, tmm4, tmm6",
-            "tileloadd tmm5, [{fourth} + {stride}]",
-            "tdpbf16ps tmm3, tmm5, tmm6",
-            query = in(reg) query, query_stride = in(reg) 4 * rows, stride = in(reg) stride,
-            first = in(reg) keys[0], second = in(reg) keys[1], third = in(reg) keys[2], fourth = in(reg) keys[3],
-            options(nostack, readonly),
-        );
-    }
-}
+/// Sums of 16 keys and at most 16 rows, all rows of a key side by side.
+type Sums = [f32; TILE_ROWS * TILE_UNITS];
 
 /// At most 16 rows and at least 16 keys.
 ///
@@ -116,37 +83,83 @@ unsafe fn add_products(keys: [*const u16; 4], stride: usize, query: *const f32, 
 #[inline(always)]
 unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
     let key = task.key.cast::<u16>();
-    let mut sums = [0.0f32; 4 * TILE_UNITS];
     let steps = task.columns / TILE_ELEMENTS;
-    for first in task.lanes.clone().step_by(KEYS_A_PASS) {
-        // Near the end, keys are taken once more instead of reading behind the last one.
-        let starts: [usize; 4] =
-            std::array::from_fn(|i| (first + i * TILE_ROWS).min(task.lanes.end - TILE_ROWS));
-        // SAFETY: as promised by the caller; sixteen keys follow each start.
-        unsafe {
-            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+    let last = task.lanes.end - TILE_ROWS;
+    let mut sums: [MaybeUninit<Sums>; TILE_KEYS / TILE_ROWS] = [const { MaybeUninit::uninit() }; _];
+    // Near the end, keys are taken once more instead of reading behind the last one.
+    let start = |register: usize| (task.lanes.start + register * TILE_ROWS).min(last);
+    let registers = task.lanes.len().div_ceil(TILE_ROWS);
+    // SAFETY: as promised by the caller; sixteen keys follow each start.
+    unsafe {
+        for first in (0..registers).step_by(KEYS_A_PASS) {
+            tile_unit::zero::<0>();
+            tile_unit::zero::<1>();
+            tile_unit::zero::<2>();
+            tile_unit::zero::<3>();
+            let keys: [*const u16; KEYS_A_PASS] =
+                std::array::from_fn(|i| key.add(start(first + i) * task.key_stride));
             let query = task.query.add(rows.start * task.columns / 2);
             for step in 0..steps {
                 if rows.start == 0 {
-                    let lanes = first + step * KEYS_A_PASS / steps..first + (step + 1) * KEYS_A_PASS / steps;
-                    lanes.for_each(|lane| prefetch_row::<Avx512>(&task.ahead, lane));
+                    let keys = KEYS_A_PASS * TILE_ROWS;
+                    let ahead = step * keys / steps..(step + 1) * keys / steps;
+                    let lane = task.lanes.start + first * TILE_ROWS + ahead.start;
+                    prefetch_rows::<Avx512>(&task.ahead, lane, ahead.len());
                 }
-                let keys = starts.map(|lane| key.add(lane * task.key_stride + step * TILE_ELEMENTS));
-                add_products(keys, 2 * task.key_stride, query.add(step * TILE_ROWS * rows.len()), rows.len());
+                let [a, b, c, d] = keys.map(|key| key.add(step * TILE_ELEMENTS).cast::<f32>());
+                let stride = 2 * task.key_stride;
+                tile_unit::load::<6>(query.add(step * TILE_UNITS * rows.len()), 4 * rows.len());
+                tile_unit::load::<4>(a, stride);
+                add_products::<0, 4, 6>();
+                tile_unit::load::<5>(b, stride);
+                add_products::<1, 5, 6>();
+                tile_unit::load::<4>(c, stride);
+                add_products::<2, 4, 6>();
+                tile_unit::load::<5>(d, stride);
+                add_products::<3, 5, 6>();
             }
-            asm!(
-                "tilestored [{sums} + {stride}], tmm0",
-                "tilestored [{sums} + {stride} + 1024], tmm1",
-                "tilestored [{sums} + {stride} + 2048], tmm2",
-                "tilestored [{sums} + {stride} + 3072], tmm3",
-                sums = in(reg) sums.as_mut_ptr(), stride = in(reg) 4 * TILE_ROWS, options(nostack),
-            );
-            for (sums, lane) in sums.chunks_exact(TILE_UNITS).zip(starts) {
-                let scores = task.scores.add(rows.start * TILE_KEYS + lane);
-                for eight in [0, 8] {
-                    let keys = std::array::from_fn(|i| sums[(eight + i) * TILE_ROWS..].as_ptr());
-                    Avx512::transpose(keys, rows.len(), scores.add(eight), TILE_KEYS);
-                }
+            let [a, b, c, d] = std::array::from_fn(|i| sums[first + i].as_mut_ptr().cast::<f32>());
+            tile_unit::store::<0>(a, 4 * rows.len());
+            tile_unit::store::<1>(b, 4 * rows.len());
+            tile_unit::store::<2>(c, 4 * rows.len());
+            tile_unit::store::<3>(d, 4 * rows.len());
+        }
+        // All registers are written before the first one is read: reading at once would wait for the caches.
+        for (register, sums) in sums[..registers].iter().enumerate() {
+            let scores = task.scores.add(rows.start * TILE_KEYS + start(register));
+            scores_of_rows(sums.as_ptr().cast(), rows.len(), scores);
+        }
+    }
+}
+
+/// `scores[row][key] = sums[key][row]` for 16 keys.
+///
+/// # Safety
+/// The CPU has AVX-512; there are so many sums and scores.
+#[inline(always)]
+unsafe fn scores_of_rows(sums: *const f32, rows: usize, scores: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        for row in (0..rows).step_by(4) {
+            let few = 4.min(rows - row);
+            let mask = (1 << few) - 1;
+            // Of key 4k + i, the four rows are quarter i of vector k.
+            let vectors: [__m512; 4] = std::array::from_fn(|k| {
+                let quarter = |i: usize| _mm_maskz_loadu_ps(mask, sums.add((4 * k + i) * rows + row));
+                let [a, b, c, d] = std::array::from_fn(quarter);
+                let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
+                let high = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(c), d);
+                _mm512_shuffle_f32x4::<0x44>(low, high)
+            });
+            for r in 0..few {
+                let index = _mm512_add_epi32(
+                    _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28),
+                    _mm512_set1_epi32(r as i32),
+                );
+                let low = _mm512_permutex2var_ps(vectors[0], index, vectors[1]);
+                let high = _mm512_permutex2var_ps(vectors[2], index, vectors[3]);
+                let keys = _mm512_shuffle_f32x4::<0x44>(low, high);
+                _mm512_storeu_ps(scores.add((row + r) * TILE_KEYS), keys);
             }
         }
     }
@@ -158,10 +171,10 @@ unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
 /// In a session of [`dots`]; the rows are among those of the task.
 unsafe fn dots_of_few_keys(task: &Dots, rows: &Range<usize>) {
     let key = task.key.cast::<u16>();
-    let mut sums = [0.0f32; TILE_UNITS];
+    let mut sums: Sums = [0.0; _];
     // SAFETY: as promised by the caller.
     unsafe {
-        asm!("tilezero tmm0", options(nostack, nomem));
+        tile_unit::zero::<0>();
         let query = task.query.add(rows.start * task.columns / 2);
         for element in (0..task.columns).step_by(TILE_ELEMENTS) {
             let mut copy = [[0u16; TILE_ELEMENTS]; TILE_ROWS];
@@ -169,14 +182,12 @@ unsafe fn dots_of_few_keys(task: &Dots, rows: &Range<usize>) {
                 *to =
                     key.add(lane * task.key_stride + element).cast::<[u16; TILE_ELEMENTS]>().read_unaligned();
             }
-            let query = query.add(element / 2 * rows.len());
-            add_products([copy.as_ptr().cast(); 4], 2 * TILE_ELEMENTS, query, rows.len());
+            tile_unit::load::<6>(query.add(element / 2 * rows.len()), 4 * rows.len());
+            tile_unit::load::<4>(copy.as_ptr().cast(), 2 * TILE_ELEMENTS);
+            add_products::<0, 4, 6>();
         }
-        asm!(
-            "tilestored [{sums} + {stride}], tmm0",
-            sums = in(reg) sums.as_mut_ptr(), stride = in(reg) 4 * TILE_ROWS, options(nostack),
-        );
-        for (lane, sums) in task.lanes.clone().zip(sums.chunks_exact(TILE_ROWS)) {
+        tile_unit::store::<0>(sums.as_mut_ptr(), 4 * TILE_UNITS);
+        for (lane, sums) in task.lanes.clone().zip(sums.chunks_exact(TILE_UNITS)) {
             for (row, &sum) in rows.clone().zip(sums) {
                 *task.scores.add(row * TILE_KEYS + lane) = sum;
             }
@@ -184,155 +195,222 @@ unsafe fn dots_of_few_keys(task: &Dots, rows: &Range<usize>) {
     }
 }
 
+/// The floats of scratch memory of [`weighted_sum`]: for every 16 keys the weights of 16 rows beside zeros, and zeros
+/// beside them.
+pub(super) const SCRATCH: usize = TILE_KEYS * 2 * TILE_ROWS;
+
 /// # Safety
 /// The CPU has AVX-512 BW and the tile unit; the pointers are good for what `WeightedSum` describes, with columns of
-/// whole tile registers. Weights are bf16, in groups of 32 keys.
+/// whole tile registers. Weights are bf16, and 0 for the keys around the lanes up to whole registers.
+///
+/// Of the output, every 16 rows have first all their even columns, row by row, and then all odd ones.
 #[inline(always)]
 pub(super) unsafe fn weighted_sum(task: &WeightedSum) {
-    let value = task.value.cast::<u16>();
-    // SAFETY: as promised by the caller.
-    unsafe {
-        for row in 0..task.rows {
-            let (factor, out) = (*task.rescale.add(row), task.out.add(row * task.out_stride));
-            if factor != 1.0 {
-                for column in (0..task.columns).step_by(Avx512::LANES) {
-                    let at = out.add(column);
-                    Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
+    let half = task.columns / 2;
+    for first in (0..task.rows).step_by(TILE_ROWS) {
+        let rows = first..task.rows.min(first + TILE_ROWS);
+        // SAFETY: as promised by the caller; the rows are among those of the task.
+        unsafe {
+            let out = task.out.add(first * task.out_stride);
+            for row in rows.clone() {
+                let factor = *task.rescale.add(row);
+                if factor != 1.0 {
+                    for half_row in [row - first, row - first + rows.len()] {
+                        for column in (0..half).step_by(Avx512::LANES) {
+                            let at = out.add(half_row * half + column);
+                            Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
+                        }
+                    }
                 }
             }
-        }
-        let first = task.lanes.start / TILE_ELEMENTS * TILE_ELEMENTS;
-        for row in (0..task.rows).step_by(TILE_ROWS) {
-            let rows = row..task.rows.min(row + TILE_ROWS);
-            let (few, pairs, none) = ((rows.len(), TILE_ROWS), (TILE_ROWS, TILE_ROWS), (0, 0));
-            let _session = Session::begin([few, few, few, few, few, pairs, pairs, none]);
-            let weights = task.weights.add(rows.start * TILE_KEYS);
-            for column in (0..task.columns).step_by(COLUMNS_A_PASS) {
-                let groups = (task.columns - column).min(COLUMNS_A_PASS) / TILE_ELEMENTS;
-                let out = task.out.add(rows.start * task.out_stride + column);
-                let sums = Sums { out, stride: 4 * task.out_stride, two: groups == 2 };
-                sums.load();
-                for start in (first..task.lanes.end).step_by(TILE_ELEMENTS) {
-                    interleave(task, value.wrapping_add(column), start, groups, row == 0 && column == 0);
-                    // Weights are half as long as the floats they were made of.
-                    sums.add(weights.add(start / 2), task.scratch);
-                }
-                sums.store();
+            spread_weights(task, &rows);
+            let _session = Session::begin(&WEIGHTED_SUM[rows.len()]);
+            if rows.len() <= ROWS_OF_ONE_REGISTER {
+                columns_in_one_register(task, rows.len(), out, first == 0);
+            } else {
+                columns_in_two_registers(task, rows.len(), out, first == 0);
             }
         }
     }
 }
 
-/// Columns of value that are interleaved, and whose sums are in tile registers, at a time.
-const COLUMNS_A_PASS: usize = 2 * TILE_ELEMENTS;
-
-/// At most 16 rows of 32 or 64 columns of output, in tmm0 to tmm3.
-struct Sums {
-    out: *mut f32,
-    /// In bytes, from one row to the next.
-    stride: usize,
-    two: bool,
+/// The groups of 16 keys that the lanes are in.
+#[inline(always)]
+fn key_groups(lanes: &Range<usize>) -> Range<usize> {
+    lanes.start / TILE_ROWS..lanes.end.div_ceil(TILE_ROWS)
 }
 
-impl Sums {
-    /// # Safety
-    /// In a session of [`weighted_sum`]; the rows are there.
-    #[inline(always)]
-    unsafe fn load(&self) {
-        // SAFETY: the caller's.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{out} + {stride}]",
-                "tileloadd tmm1, [{out} + {stride} + 64]",
-                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack, readonly),
-            );
-            if self.two {
-                asm!(
-                    "tileloadd tmm2, [{out} + {stride} + 128]",
-                    "tileloadd tmm3, [{out} + {stride} + 192]",
-                    out = in(reg) self.out, stride = in(reg) self.stride, options(nostack, readonly),
-                );
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`load`](Self::load).
-    #[inline(always)]
-    unsafe fn store(&self) {
-        // SAFETY: the caller's.
-        unsafe {
-            asm!(
-                "tilestored [{out} + {stride}], tmm0",
-                "tilestored [{out} + {stride} + 64], tmm1",
-                out = in(reg) self.out, stride = in(reg) self.stride, options(nostack),
-            );
-            if self.two {
-                asm!(
-                    "tilestored [{out} + {stride} + 128], tmm2",
-                    "tilestored [{out} + {stride} + 192], tmm3",
-                    out = in(reg) self.out, stride = in(reg) self.stride, options(nostack),
-                );
-            }
-        }
-    }
-
-    /// Adds the products of 32 keys.
-    ///
-    /// # Safety
-    /// In a session of [`weighted_sum`]; `value` is interleaved.
-    #[inline(always)]
-    unsafe fn add(&self, weights: *const f32, value: *const f32) {
-        // SAFETY: the caller's.
-        unsafe {
-            asm!(
-                "tileloadd tmm4, [{weights} + {weights_stride}]",
-                "tileloadd tmm5, [{value} + {value_stride}]",
-                "tdpbf16ps tmm0, tmm4, tmm5",
-                "tileloadd tmm6, [{value} + {value_stride} + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm6",
-                weights = in(reg) weights, weights_stride = in(reg) 4 * TILE_KEYS,
-                value = in(reg) value, value_stride = in(reg) 64usize, options(nostack, readonly),
-            );
-            if self.two {
-                asm!(
-                    "tileloadd tmm5, [{value} + {value_stride} + 2048]",
-                    "tdpbf16ps tmm2, tmm4, tmm5",
-                    "tileloadd tmm6, [{value} + {value_stride} + 3072]",
-                    "tdpbf16ps tmm3, tmm4, tmm6",
-                    value = in(reg) value, value_stride = in(reg) 64usize, options(nostack, readonly),
-                );
-            }
-        }
-    }
-}
-
-/// Writes 32 values from lane `start` on to the scratch memory: for every 32 columns, of which there are `groups`, two
-/// tile registers of 16 pairs of keys, the first with the columns 0–3, 8–11, 16–19 and 24–27. Values outside the lanes
-/// are 0.
+/// Writes the weights of the rows to the scratch memory as left sides: `[groups][even, odd][rows][16 keys]`.
 ///
 /// # Safety
 /// As [`weighted_sum`].
 #[inline(always)]
-unsafe fn interleave(task: &WeightedSum, value: *const u16, start: usize, groups: usize, prefetch: bool) {
+unsafe fn spread_weights(task: &WeightedSum, rows: &Range<usize>) {
+    for group in key_groups(&task.lanes) {
+        let even = task.scratch.wrapping_add(group * 2 * rows.len() * TILE_UNITS);
+        let odd = even.wrapping_add(rows.len() * TILE_UNITS);
+        for (i, row) in rows.clone().enumerate() {
+            // SAFETY: as promised by the caller. Sixteen weights take the place of eight floats.
+            unsafe {
+                let weights = task.weights.add(row * TILE_KEYS + group * TILE_UNITS / 2);
+                let weights = _mm512_cvtepu16_epi32(_mm256_loadu_si256(weights.cast()));
+                _mm512_storeu_si512(even.add(i * TILE_UNITS).cast(), weights);
+                _mm512_storeu_si512(odd.add(i * TILE_UNITS).cast(), _mm512_slli_epi32::<16>(weights));
+            }
+        }
+    }
+}
+
+/// Sixteen values where a register can read all of them.
+struct ValueGroup {
+    from: *const u16,
+    /// In bytes.
+    stride: usize,
+}
+
+/// Values that are not all there, between rows of zeros.
+type Copy = [[u16; MAX_HEAD_DIM]; TILE_ROWS];
+
+impl ValueGroup {
+    /// The values of a group of keys: where they are, or, if some are not among the lanes, in a copy.
+    ///
+    /// # Safety
+    /// As [`weighted_sum`].
+    #[inline(always)]
+    unsafe fn new(task: &WeightedSum, group: usize, copy: &mut MaybeUninit<Copy>) -> Self {
+        let value = task.value.cast::<u16>();
+        let keys = group * TILE_ROWS..(group + 1) * TILE_ROWS;
+        if task.lanes.start <= keys.start && keys.end <= task.lanes.end {
+            return Self {
+                from: value.wrapping_add(keys.start * task.value_stride),
+                stride: 2 * task.value_stride,
+            };
+        }
+        let copy = copy.write([[0; MAX_HEAD_DIM]; TILE_ROWS]);
+        for (row, lane) in copy.iter_mut().zip(keys).filter(|(_, lane)| task.lanes.contains(lane)) {
+            // SAFETY: the caller's.
+            unsafe {
+                row.as_mut_ptr().copy_from_nonoverlapping(value.add(lane * task.value_stride), task.columns)
+            }
+        }
+        Self { from: copy.as_ptr().cast(), stride: 2 * MAX_HEAD_DIM }
+    }
+
+    /// Reads 32 columns into register `T`.
+    ///
+    /// # Safety
+    /// In a session; the columns are there.
+    #[inline(always)]
+    unsafe fn load<const T: usize>(&self, column: usize) {
+        // SAFETY: the caller's.
+        unsafe { tile_unit::load::<T>(self.from.wrapping_add(column).cast(), self.stride) }
+    }
+}
+
+/// Calls a macro with the register of each of the first columns' sums, of which there are `$count`, at most four.
+macro_rules! for_registers {
+    ($count:expr, |$register:ident, $i:ident| $body:block) => {{
+        for_registers!(@ 0, $count, $register, $i, $body);
+        for_registers!(@ 1, $count, $register, $i, $body);
+        for_registers!(@ 2, $count, $register, $i, $body);
+        for_registers!(@ 3, $count, $register, $i, $body);
+    }};
+    (@ $number:literal, $count:expr, $register:ident, $i:ident, $body:block) => {
+        if $number < $count {
+            const $register: usize = $number;
+            let $i: usize = $number;
+            $body
+        }
+    };
+}
+
+/// At most 8 rows: their even and their odd columns are the rows of one register, for 32 columns. tmm0 to tmm3 are 128
+/// columns of sums.
+///
+/// # Safety
+/// As [`weighted_sum`], in its session; `out` are the rows' sums.
+#[inline(always)]
+unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32, prefetch: bool) {
+    let (half, weights_stride) = (task.columns / 2, 4 * TILE_UNITS);
+    let mut copy = MaybeUninit::uninit();
     // SAFETY: as promised by the caller.
     unsafe {
-        for pair in 0..TILE_ROWS {
-            let lanes = [start + 2 * pair, start + 2 * pair + 1];
-            let rows = lanes.map(|lane| {
-                let there = if task.lanes.contains(&lane) { u32::MAX } else { 0 };
-                (value.wrapping_add(lane * task.value_stride), there)
+        for column in (0..task.columns).step_by(4 * TILE_ELEMENTS) {
+            let registers = ((task.columns - column) / TILE_ELEMENTS).min(4);
+            let prefetch = prefetch && column == 0;
+            let sums = out.add(column / 2);
+            for_registers!(registers, |SUMS, i| {
+                tile_unit::load::<SUMS>(sums.add(i * TILE_UNITS), 4 * half)
             });
-            if prefetch {
-                lanes.iter().for_each(|lane| prefetch_row::<Avx512>(&task.ahead, *lane));
-            }
-            for group in 0..groups {
-                let [even, odd] = rows.map(|(row, there)| {
-                    _mm512_maskz_loadu_epi16(there, row.wrapping_add(group * TILE_ELEMENTS).cast())
+            for group in key_groups(&task.lanes) {
+                let value = ValueGroup::new(task, group, &mut copy);
+                tile_unit::load::<4>(task.scratch.add(group * 2 * rows * TILE_UNITS), weights_stride);
+                for_registers!(registers, |SUMS, i| {
+                    if prefetch {
+                        let each = TILE_ROWS / registers;
+                        prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS + i * each, each);
+                    }
+                    let column = column + i * TILE_ELEMENTS;
+                    if SUMS % 2 == 0 {
+                        value.load::<5>(column);
+                        add_products::<SUMS, 4, 5>();
+                    } else {
+                        value.load::<6>(column);
+                        add_products::<SUMS, 4, 6>();
+                    }
                 });
-                let to = task.scratch.add(group * 2 * TILE_UNITS + pair * TILE_ROWS);
-                _mm512_storeu_si512(to.cast(), _mm512_unpacklo_epi16(even, odd));
-                _mm512_storeu_si512(to.add(TILE_UNITS).cast(), _mm512_unpackhi_epi16(even, odd));
+            }
+            for_registers!(registers, |SUMS, i| {
+                tile_unit::store::<SUMS>(sums.add(i * TILE_UNITS), 4 * half)
+            });
+        }
+    }
+}
+
+/// At most 16 rows, and their even columns in tmm0 and tmm2, the odd ones in tmm1 and tmm3, for 64 columns.
+///
+/// # Safety
+/// As [`weighted_sum`], in its session; `out` are the rows' sums.
+#[inline(always)]
+unsafe fn columns_in_two_registers(task: &WeightedSum, rows: usize, out: *mut f32, prefetch: bool) {
+    let (half, weights_stride) = (task.columns / 2, 4 * TILE_UNITS);
+    let mut copy = MaybeUninit::uninit();
+    // SAFETY: as promised by the caller.
+    unsafe {
+        for column in (0..task.columns).step_by(2 * TILE_ELEMENTS) {
+            let registers = ((task.columns - column) / TILE_ELEMENTS).min(2);
+            let two = registers == 2;
+            let prefetch = prefetch && column == 0;
+            let even = out.add(column / 2);
+            let odd = even.add(rows * half);
+            tile_unit::load::<0>(even, 4 * half);
+            tile_unit::load::<1>(odd, 4 * half);
+            if two {
+                tile_unit::load::<2>(even.add(TILE_UNITS), 4 * half);
+                tile_unit::load::<3>(odd.add(TILE_UNITS), 4 * half);
+            }
+            for group in key_groups(&task.lanes) {
+                let value = ValueGroup::new(task, group, &mut copy);
+                let weights = task.scratch.add(group * 2 * rows * TILE_UNITS);
+                if prefetch {
+                    prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS, TILE_ROWS);
+                }
+                tile_unit::load::<4>(weights, weights_stride);
+                value.load::<6>(column);
+                add_products::<0, 4, 6>();
+                tile_unit::load::<5>(weights.add(rows * TILE_UNITS), weights_stride);
+                add_products::<1, 5, 6>();
+                if two {
+                    value.load::<7>(column + TILE_ELEMENTS);
+                    add_products::<2, 4, 7>();
+                    add_products::<3, 5, 7>();
+                }
+            }
+            tile_unit::store::<0>(even, 4 * half);
+            tile_unit::store::<1>(odd, 4 * half);
+            if two {
+                tile_unit::store::<2>(even.add(TILE_UNITS), 4 * half);
+                tile_unit::store::<3>(odd.add(TILE_UNITS), 4 * half);
             }
         }
     }

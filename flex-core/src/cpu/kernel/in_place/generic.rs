@@ -11,21 +11,40 @@ use super::{Ahead, Dots, WeightedSum};
 /// rows stay in the nearest cache.
 const VALUES_A_PASS: usize = 16;
 
-/// Asks for the cache lines of the row that is read [`Ahead::rows`] after that of a lane.
+/// Asks for the cache lines of the rows that are read [`Ahead::rows`] after `count` lanes from `lane` on.
 ///
 /// # Safety
 /// The CPU has the features.
 #[inline(always)]
-pub(super) unsafe fn prefetch_row<S: LaneSums>(ahead: &Ahead, lane: usize) {
+pub(super) unsafe fn prefetch_rows<S: LaneSums>(ahead: &Ahead, lane: usize, count: usize) {
     let lane = lane + ahead.rows;
-    let (row, bytes) = if lane < ahead.end {
-        (ahead.this.wrapping_add(lane * ahead.this_stride), ahead.this_row)
-    } else {
-        (ahead.next.wrapping_add((lane - ahead.end) * ahead.next_stride), ahead.next_row)
-    };
-    for byte in (0..bytes).step_by(64) {
-        // SAFETY: the caller's.
-        unsafe { S::prefetch(row.wrapping_add(byte)) }
+    let of_this = ahead.end.saturating_sub(lane).min(count);
+    let of_next = count - of_this;
+    // SAFETY: the caller's.
+    unsafe {
+        if of_this > 0 {
+            let row = ahead.this.wrapping_add(lane * ahead.this_stride);
+            prefetch_lines::<S>(row, ahead.this_stride, ahead.this_row, of_this);
+        }
+        if of_next > 0 {
+            let row = ahead.next.wrapping_add((lane + of_this - ahead.end) * ahead.next_stride);
+            prefetch_lines::<S>(row, ahead.next_stride, ahead.next_row, of_next);
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the features.
+#[inline(always)]
+unsafe fn prefetch_lines<S: LaneSums>(first: *const u8, stride: usize, row: usize, count: usize) {
+    // Rows side by side are one: asking must cost little beside a product of so few rows.
+    let (rows, bytes) = if stride == row { (1, count * row) } else { (count, row) };
+    for i in 0..rows {
+        let row = first.wrapping_add(i * stride);
+        for byte in (0..bytes).step_by(64) {
+            // SAFETY: the caller's.
+            unsafe { S::prefetch(row.wrapping_add(byte)) }
+        }
     }
 }
 
@@ -85,7 +104,7 @@ unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usiz
         // SAFETY: as promised by the caller.
         unsafe {
             if row == 0 {
-                (first..first + MK).for_each(|lane| prefetch_row::<S>(&task.ahead, lane));
+                prefetch_rows::<S>(&task.ahead, first, MK);
             }
             let key = task.key.cast::<T>();
             // Past the end the last key stands in; its sums are not stored.
@@ -247,7 +266,7 @@ unsafe fn panel<
         let weights = task.weights.add(row * TILE_KEYS);
         for key in keys.clone() {
             if row == 0 && column == 0 {
-                prefetch_row::<S>(&task.ahead, key);
+                prefetch_rows::<S>(&task.ahead, key, 1);
             }
             let value = value.add(key * task.value_stride);
             let mut columns = [S::splat(0.0); NV];

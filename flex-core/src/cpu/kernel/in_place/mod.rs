@@ -130,9 +130,8 @@ enum Order {
     Plain,
     /// Within each group, those of even elements come before those of odd ones.
     EvenOdd,
-    /// Query is bf16 for the right side of tile registers: pairs of elements, those of 16 rows side by side. The columns
-    /// of a group of output are in the order in which pairs of values are interleaved: every other four of them, and
-    /// then the rest.
+    /// For tile registers, 16 rows at a time. Query is bf16, in pairs of elements, those of all rows side by side. Output
+    /// has first the even columns of all rows, row by row, and then the odd ones.
     Tiles,
 }
 
@@ -175,6 +174,15 @@ impl InPlace {
         }
     }
 
+    /// The kernels to use instead where values are infinite or NaN, if these ones would spoil columns beside them.
+    pub(in crate::cpu) fn for_values_not_finite(&self) -> Option<&'static Self> {
+        match self.order {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Order::Tiles => x86::AVX512.last(),
+            _ => None,
+        }
+    }
+
     /// The floats of all rows of query, arranged.
     pub(in crate::cpu) fn query_len(&self, rows: usize, head_dim: usize) -> usize {
         match self.order {
@@ -190,7 +198,11 @@ impl InPlace {
 
     /// The floats of scratch memory that [`values`](Self::values) needs.
     pub(in crate::cpu) fn scratch_len(&self) -> usize {
-        if self.order == Order::Tiles { 4 * 256 } else { 0 }
+        match self.order {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Order::Tiles => amx::SCRATCH,
+            _ => 0,
+        }
     }
 
     /// Writes `factor · values`, row `row` of `rows`, to where the kernels read it. (For bf16 the factor is 1, 0 or −1.)
@@ -226,23 +238,23 @@ impl InPlace {
         }
     }
 
-    /// Writes the columns of a row of output as they are to be.
-    pub(in crate::cpu) fn restore(&self, row: &[f32], to: &mut [f32]) {
-        for (from, to) in row.chunks(self.group).zip(to.chunks_mut(self.group)) {
-            let (first, second) = from.split_at(self.group / 2);
-            match self.order {
-                Order::Plain => to.copy_from_slice(&from[..to.len()]),
-                Order::EvenOdd => {
-                    for (i, to) in to.iter_mut().enumerate() {
-                        *to = if i % 2 == 0 { first[i / 2] } else { second[i / 2] };
-                    }
+    /// Writes the columns of row `row` of `rows` as they are to be. `out` are all rows.
+    pub(in crate::cpu) fn restore(&self, out: &[f32], row: usize, rows: usize, to: &mut [f32]) {
+        let len = self.out_len(to.len());
+        match self.order {
+            Order::Plain => to.copy_from_slice(&out[row * len..][..to.len()]),
+            Order::EvenOdd => {
+                let row = &out[row * len..][..len];
+                for (from, to) in row.chunks(self.group).zip(to.chunks_mut(self.group)) {
+                    let (even, odd) = from.split_at(self.group / 2);
+                    alternate(even, odd, to);
                 }
-                Order::Tiles => {
-                    for (i, to) in to.chunks_exact_mut(8).enumerate() {
-                        to[..4].copy_from_slice(&first[4 * i..][..4]);
-                        to[4..].copy_from_slice(&second[4 * i..][..4]);
-                    }
-                }
+            }
+            Order::Tiles => {
+                let first = row / 16 * 16;
+                let (out, beside) = (&out[first * len..], 16.min(rows - first));
+                let half = |i: usize| &out[i * len / 2..][..len / 2];
+                alternate(half(row - first), half(beside + row - first), to);
             }
         }
     }
@@ -320,6 +332,13 @@ impl InPlace {
         };
         // SAFETY: as above.
         unsafe { (self.weighted_sum)(&task) }
+    }
+}
+
+/// Writes the elements of two slices in turns.
+fn alternate(even: &[f32], odd: &[f32], to: &mut [f32]) {
+    for (i, to) in to.iter_mut().enumerate() {
+        *to = if i % 2 == 0 { even[i / 2] } else { odd[i / 2] };
     }
 }
 

@@ -117,8 +117,8 @@ fn products_are_those_of_plain_loops() {
                     );
                     for r in 0..rows {
                         let (mut got, mut kept) = (vec![0.0; columns], vec![0.0; columns]);
-                        kernels.restore(&out[r * len..][..len], &mut got);
-                        kernels.restore(&before[r * len..][..len], &mut kept);
+                        kernels.restore(&out, r, rows, &mut got);
+                        kernels.restore(&before, r, rows, &mut kept);
                         for c in 0..columns {
                             let weights = &weights[r * TILE_KEYS..][..TILE_KEYS];
                             let sum: f64 = lanes.clone().map(|l| f64::from(weights[l]) * at(l, c)).sum();
@@ -156,11 +156,81 @@ fn every_f16_and_bf16_is_read_as_it_is() {
             weights[0] = 1.0;
             let (mut out, mut got) = (vec![0.0; kernels.out_len(end - start)], vec![0.0; end - start]);
             kernels.values(&weights, &head, 0, 0..1, &[0.0], &mut out, &mut [], &head);
-            kernels.restore(&out, &mut got);
+            kernels.restore(&out, 0, 1, &mut got);
             for (i, &got) in got.iter().enumerate() {
                 let expected = part.get(i);
                 assert!(got == expected || got.is_nan() && expected.is_nan(), "{got} {expected} ({isa})");
             }
+        }
+    }
+}
+
+#[test]
+#[ignore]
+fn timing() {
+    let isa = Available::new(InstructionSet::best());
+    for rows in [1usize, 4, 8, 16] {
+        for dtype in [DType::BF16, DType::F32] {
+            let columns = 128;
+            let kernels = InPlace::new(isa, dtype, columns, columns);
+            let tensor = Rows::new(1024, columns, columns, 2);
+            let tensor = tensor.view(dtype);
+            let head = HeadRows::new(&tensor, 0, 0).unwrap();
+            let mut query = vec![0.0; kernels.query_len(rows, columns)];
+            let values = numbers(columns, 7);
+            for r in 0..rows {
+                kernels.arrange(r, rows, &values, 1.0, &mut query);
+            }
+            let mut scores = vec![0.0; rows * TILE_KEYS];
+            let mut out = vec![0.0; rows * kernels.out_len(columns)];
+            let mut scratch = vec![0.0; kernels.scratch_len()];
+            let (mut max, mut sums, mut rescale) = (vec![0.0; rows], vec![0.0; rows * 16], vec![1.0; rows]);
+            let mut best = [f64::INFINITY; 3];
+            for _ in 0..300 {
+                for first in (0..1024).step_by(128) {
+                    let t = std::time::Instant::now();
+                    for _ in 0..4 {
+                        kernels.scores(&query, &head, first, 0..128, &mut scores, &head);
+                    }
+                    best[0] = best[0].min(t.elapsed().as_secs_f64() / 4.0);
+                    let saved = scores.clone();
+                    let t = std::time::Instant::now();
+                    for _ in 0..4 {
+                        let state = super::super::SoftmaxRows {
+                            max: &mut max,
+                            sums: &mut sums,
+                            rescale: &mut rescale,
+                        };
+                        kernels.softmax.softmax(&mut scores, 0..128, None, 0.0, state);
+                    }
+                    best[1] = best[1].min(t.elapsed().as_secs_f64() / 4.0);
+                    let t = std::time::Instant::now();
+                    for _ in 0..4 {
+                        kernels.values(
+                            &scores,
+                            &head,
+                            first,
+                            0..128,
+                            &rescale,
+                            &mut out,
+                            &mut scratch,
+                            &head,
+                        );
+                    }
+                    best[2] = best[2].min(t.elapsed().as_secs_f64() / 4.0);
+                    scores = saved;
+                }
+            }
+            let bytes = (128 * columns * dtype.size()) as f64;
+            println!(
+                "rows {rows} {dtype}: dots {:.0} ns {:.1} GB/s, softmax {:.0} ns, values {:.0} ns {:.1} GB/s, all {:.1} GB/s",
+                best[0] * 1e9,
+                bytes / best[0] / 1e9,
+                best[1] * 1e9,
+                best[2] * 1e9,
+                bytes / best[2] / 1e9,
+                2.0 * bytes / best.iter().sum::<f64>() / 1e9
+            );
         }
     }
 }
