@@ -3,8 +3,8 @@
 //!
 //! Two things pull against each other. Short lists are bound by the memory, so few heads should be worked on at a time:
 //! then the keys and values that neighbouring query tiles share are still in the cache. And no block should be left with a
-//! long list at the end. So sections of heads that fit the cache follow each other, the longest lists of each first, and
-//! the last section is large enough to share out evenly.
+//! long list at the end. So sections of heads follow each other, the longest lists of each first; the last is large enough
+//! to share out evenly, and the others fit the cache where lists are short.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -16,12 +16,11 @@ use super::tiling::TiledRuns;
 /// The cache that keys and values may fill, in bytes. Queries, outputs and the next heads need some, too.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// The longest lists that the last section is worth to every multiprocessor. Blocks draw their items two ahead, so that
-/// fewer would leave some with long lists at the end.
-const LONGEST_LISTS_AT_THE_END: u64 = 3;
-
 /// What it takes to begin and end an item, in quarters of a full tile.
 const ITEM_COST: u64 = 6;
+
+/// How many query tiles read a key tile, where the memory no longer matters.
+const MANY_READERS: u64 = 16;
 
 /// How many key heads are worked on at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +31,31 @@ struct Sections {
     others: usize,
 }
 
+/// What sections depend on.
+#[derive(Clone, Copy, Debug)]
+struct Work<'a> {
+    /// The cost of the items of each key head.
+    head_costs: &'a [u64],
+    /// The cost of the longest item.
+    longest: u64,
+    kv_tiles: usize,
+    kv_head_bytes: usize,
+    multiprocessors: usize,
+}
+
 impl Sections {
-    /// `head_costs` are those of the query heads of each key head together, the last key head first.
-    fn new(
-        head_costs: impl Iterator<Item = u64>,
-        longest: u64,
-        kv_head_bytes: usize,
-        multiprocessors: usize,
-    ) -> Self {
-        let cached = CACHE_BYTES / kv_head_bytes.max(1);
+    fn of(work: &Work<'_>) -> Self {
+        let cached = CACHE_BYTES / work.kv_head_bytes.max(1);
         // Not so many that every multiprocessor reads a head of its own from memory.
-        let at_most = cached.max(multiprocessors / 8).max(1);
-        let wanted = LONGEST_LISTS_AT_THE_END * longest * multiprocessors as u64;
-        let behind = head_costs.scan(0, |sum, cost| Some(std::mem::replace(sum, *sum + cost)));
-        let even = behind.take_while(|&behind| behind < wanted).take(at_most).count();
-        Self { last: even.max(1), others: (cached / 2).max(1) }
+        let at_most = cached.max(work.multiprocessors / 8).max(1);
+        let key_tiles = (work.head_costs.len() * work.kv_tiles) as u64;
+        let is_short = work.head_costs.iter().sum::<u64>() < 4 * MANY_READERS * key_tiles;
+        // Blocks draw their items two ahead, so at the end there must be several times the longest for each.
+        let wanted = if is_short { 2 } else { 4 } * work.longest * work.multiprocessors as u64;
+        let behind =
+            work.head_costs.iter().rev().scan(0, |sum, cost| Some(std::mem::replace(sum, *sum + cost)));
+        let last = behind.take_while(|&behind| behind < wanted).take(at_most).count().max(1);
+        Self { last, others: if is_short { (cached / 2).max(1) } else { last } }
     }
 
     /// The key heads of each section.
@@ -77,9 +86,13 @@ pub(super) fn work_order(
     };
     let query_heads = |kv_head: usize| kv_head * group..(kv_head + 1) * group;
     let kv_head_cost = |kv_head| query_heads(kv_head).flat_map(costs_of).sum();
-    let kv_head_bytes = shape.kv_len * (shape.head_dim + shape.value_dim) * element_bytes;
-    let sections =
-        Sections::new((0..kv_heads).rev().map(kv_head_cost), longest, kv_head_bytes, multiprocessors);
+    let sections = Sections::of(&Work {
+        head_costs: &(0..kv_heads).map(kv_head_cost).collect::<Vec<u64>>(),
+        longest,
+        kv_tiles: tiled.kv_tiles,
+        kv_head_bytes: shape.kv_len * (shape.head_dim + shape.value_dim) * element_bytes,
+        multiprocessors,
+    });
 
     let mut order = Vec::with_capacity(kv_heads * group * q_tiles);
     for section in sections.split(kv_heads) {
@@ -99,12 +112,10 @@ pub(super) fn work_order(
 mod tests {
     use super::*;
     use crate::MaskMod;
-    use crate::library::{causal, sliding_window};
+    use crate::library::sliding_window;
     use flex_core::mask::{BlockMask, BlockSize};
 
     const SMS: usize = 132;
-    const HEAD_BYTES: usize = 4 << 20;
-
     fn shape(batch: usize, [heads, kv_heads]: [usize; 2], len: usize) -> Shape {
         let kv = [batch, kv_heads, len, 64];
         Shape::new([batch, heads, len, 64], kv, kv).unwrap()
@@ -118,15 +129,14 @@ mod tests {
     #[test]
     fn every_item_is_started_once_and_long_lists_of_a_section_first() {
         let shape = shape(2, [6, 2], 1000);
-        let tiled = tiled(&causal::bind().unwrap(), &shape);
-        // Key heads that outgrow the cache, one at a time. The end wants more items than there are, and gets those of
-        // 16 / 8 key heads.
-        let order = work_order(&tiled, &shape, 128 << 10, 16).unwrap();
+        let tiled = tiled(&sliding_window::bind(100).unwrap(), &shape);
+        // Key heads that outgrow the cache, one at a time. For 64 multiprocessors the end wants the items of three.
+        let order = work_order(&tiled, &shape, 128 << 10, 64).unwrap();
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert!(sorted.into_iter().eq(0..12 * 16));
         let mut rest = order.as_slice();
-        for heads in [0..3, 3..6, 6..12] {
+        for heads in [0..3, 3..12] {
             let (section, after) = rest.split_at(heads.len() * 16);
             rest = after;
             let costs: Vec<u64> = section.iter().map(|item| tiled.cost(*item as usize % 16)).collect();
@@ -144,19 +154,31 @@ mod tests {
     }
 
     #[test]
-    fn the_last_section_shares_out_evenly() {
-        let sections = |cost, longest| Sections::new(std::iter::repeat_n(cost, 32), longest, HEAD_BYTES, SMS);
+    fn short_lists_go_by_the_cache_and_long_ones_by_the_end() {
+        let sections = |cost, longest| {
+            let head_costs = [cost; 32];
+            let work = Work {
+                head_costs: &head_costs,
+                longest,
+                kv_tiles: 64,
+                kv_head_bytes: 4 << 20,
+                multiprocessors: SMS,
+            };
+            Sections::of(&work)
+        };
         // Causal, 64 lists of 1 to 64 tiles a head; then windows of 9 tiles.
-        assert_eq!(sections(64 * 136, 262), Sections { last: 12, others: 4 });
-        assert_eq!(sections(64 * 42, 42), Sections { last: 7, others: 4 });
-        assert_eq!(sections(1, 1 << 40).last, 16, "not a head a multiprocessor");
-        assert_eq!(Sections::new(std::iter::empty(), 9, 1 << 40, 1), Sections { last: 1, others: 1 });
+        assert_eq!(sections(64 * 136, 262), Sections { last: 16, others: 16 });
+        assert_eq!(sections(64 * 42, 42), Sections { last: 5, others: 4 });
+        assert_eq!(sections(1, 1 << 40), Sections { last: 16, others: 4 }, "not a head a multiprocessor");
+        let large =
+            Work { head_costs: &[], longest: 9, kv_tiles: 1, kv_head_bytes: 1 << 40, multiprocessors: 1 };
+        assert_eq!(Sections::of(&large), Sections { last: 1, others: 1 });
     }
 
     #[test]
     fn sections_are_all_heads() {
         let sections = Sections { last: 3, others: 4 };
         assert!(sections.split(12).eq([0..4, 4..8, 8..9, 9..12]));
-        assert!(sections.split(2).eq([0..2]));
+        assert!(sections.split(2).eq(std::iter::once(0..2)));
     }
 }
