@@ -8,6 +8,7 @@
 #include "flex/products_f32.cuh"
 #include "flex/products_half.cuh"
 #include "flex/products_tf32.cuh"
+#include "flex/row_terms.cuh"
 #include "flex/softmax.cuh"
 #include "flex/tile_copy.cuh"
 #include "flex/tile_io.cuh"
@@ -35,6 +36,8 @@ class ForwardPortable {
     using Output = Accumulator<kFragments, ValueLayout::kPadded>;
     // The row part of scores that are lines in the key.
     using Offsets = Select<ScoreIsLineInKey<Mods>::value, RowOffsets<kFragments>, NoOffsets>;
+    // Between the steps of the tensor cores there is time for them; the accurate sums of f32 would round more often.
+    static constexpr bool kLinesComeFirst = Offsets::kAny && Products::kOnTensorCores;
     using TileCopy = Select<kVector, KeyValueCopy<Element, Config::kHeadDim, Config::kValueDim, kTileKv, kThreads>,
                             ElementwiseKeyValueCopy<Element, Config::kHeadDim, Config::kValueDim, kTileKv, kThreads>>;
 
@@ -45,12 +48,13 @@ class ForwardPortable {
         TileWalk walk;     // the first thread's
         Tile upcoming[2];  // the tile of each stage; while one is worked on, its place is for the one after the next
     };
-    static constexpr int kSharedBytes = 64 + kThreads * int(sizeof(typename TileCopy::Sources));  // in front of the tiles
-    static_assert(sizeof(Shared) <= 64 && sizeof(typename TileCopy::Sources) == 16);
+    static constexpr int kSharedBytes = 64 + kThreads * 16 + kTileQ * 16;  // in front of the tiles
+    static_assert(sizeof(Shared) <= 64 && sizeof(typename TileCopy::Sources) == 16 && sizeof(RowTerms) == 16);
 
     __device__ __forceinline__ ForwardPortable(const Problem& problem, const Captures& captures, unsigned char* shared)
         : problem_(problem), captures_(captures), shared_(*reinterpret_cast<Shared*>(shared)),
-          sources_(reinterpret_cast<typename TileCopy::Sources*>(shared + 64)[threadIdx.x]), query_smem_(ptx::shared_address(shared) + kSharedBytes) {}
+          sources_(reinterpret_cast<typename TileCopy::Sources*>(shared + 64)),
+          query_smem_(ptx::shared_address(shared) + kSharedBytes) {}
 
     __device__ __forceinline__ void run() {
         if (threadIdx.x == 0) find_place();
@@ -66,7 +70,7 @@ class ForwardPortable {
             load_rows<Element, Config::kHeadDim, kTileQ, kThreads, kVector>(query_smem_, kQueryRowBytes,
                                                                             Matrix<Element>::of(problem_.query, problem_.query_strides, batch, head),
                                                                             place().q_tile * kTileQ, problem_.q_len);
-            sources_.set(Matrix<Element>::of(problem_.key, problem_.key_strides, batch, kv_head),
+            sources().set(Matrix<Element>::of(problem_.key, problem_.key_strides, batch, kv_head),
                          Matrix<Element>::of(problem_.value, problem_.value_strides, batch, kv_head));
             copy_of(tile, 0).issue_all();
             ptx::cp_async_commit();
@@ -78,16 +82,20 @@ class ForwardPortable {
             const Tile next = upcoming(stage ^ 1);
             TileCopy copy = copy_of(next, stage ^ 1);
             Scores s;
+            fill_zero<kFragments, kTileKv>(s);
+            if constexpr (kLinesComeFirst) add_lines(s);
             Products::template scores<Config::kHeadDim, kTileKv, kFragments>(s, query_smem_ + warp() * kRows * kQueryRowBytes, kQueryRowBytes,
                                                                              stage_smem(stage), copy);
             ptx::cp_async_commit();
             apply_sign(s);
-            Offsets offsets;
+            if constexpr (Offsets::kAny && !kLinesComeFirst) add_lines(s);
             if (tile.partial() || (tile.index() + 1) * kTileKv > problem_.kv_len) {
-                apply_mods<true>(s, offsets, tile);
+                apply_mods<true>(s, tile);
             } else {
-                apply_mods<false>(s, offsets, tile);
+                apply_mods<false>(s, tile);
             }
+            Offsets offsets;
+            find_offsets(offsets, tile);
             Rows<kFragments> largest;
             softmax.find_largest<kTileKv>(largest, s, offsets);
             if (problem_.max_score != nullptr) note(largest);
@@ -105,7 +113,7 @@ class ForwardPortable {
     const Problem& problem_;
     const Captures& captures_;
     Shared& shared_;
-    typename TileCopy::Sources& sources_;  // in shared memory, because registers are what the kernel is short of
+    typename TileCopy::Sources* sources_;  // a thread's, in shared memory
     unsigned query_smem_;
     typename Mods::Row rows_[kFragments][2];
 
@@ -116,6 +124,10 @@ class ForwardPortable {
     __device__ __forceinline__ unsigned stage_smem(int stage) const { return query_smem_ + kTileQ * kQueryRowBytes + stage * (kKeyBytes + kValueBytes); }
     __device__ __forceinline__ int warp() const { return int(threadIdx.x) / 32; }
     __device__ __forceinline__ int lane() const { return int(threadIdx.x) % 32; }
+    // With 16 rows a warp there is a register for the address, with 32 there is none.
+    __device__ __forceinline__ typename TileCopy::Sources& sources() const {
+        return sources_[kFragments == 1 ? threadIdx.x : ptx::recompute_from(threadIdx.x)];
+    }
     // The query of row i (0: upper, 1: lower half) of fragment m, maybe behind the last.
     __device__ __forceinline__ int query(int m, int i) const { return place().q_tile * kTileQ + warp() * kRows + 16 * m + 8 * i + lane() / 4; }
 
@@ -132,34 +144,39 @@ class ForwardPortable {
     // The copy of a tile into a stage; of zeros if there is no such tile.
     __device__ __forceinline__ TileCopy copy_of(Tile tile, int stage) {
         const int first = tile.exists() ? tile.index() * kTileKv : problem_.kv_len;
-        return {sources_, problem_.key_strides.row, problem_.value_strides.row, first, problem_.kv_len, stage_smem(stage)};
+        return {sources(), problem_.key_strides.row, problem_.value_strides.row, first, problem_.kv_len, stage_smem(stage)};
     }
 
     // Where a lane remembers the largest score it has seen of a row: in what pads the query row.
     __device__ __forceinline__ unsigned largest_so_far(int m, int i) const {
-        const unsigned row = threadIdx.x / 32 * kRows + 16 * m + 8 * i + this_lane() / 4;
-        return query_smem_ + (row + 1) * kQueryRowBytes - 16 + threadIdx.x % 4 * 4;
+        const unsigned thread = ptx::recompute_from(threadIdx.x), row = thread / 32 * kRows + thread % 32 / 4 + 16 * m + 8 * i;
+        return query_smem_ + (row + 1) * kQueryRowBytes - 16 + thread % 4 * 4;
     }
     __device__ __forceinline__ void note(const Rows<kFragments>& largest) {
+        const unsigned first = largest_so_far(0, 0);
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                const unsigned at = largest_so_far(m, i);
+                const unsigned at = first + (16 * m + 8 * i) * kQueryRowBytes;
                 ptx::store_shared(at, __float_as_uint(fmaxf(ptx::load_shared(at), largest[m][i])));
             }
     }
 
     // What depends on the row alone, once. Rows behind the last query repeat it; their results are dropped.
     __device__ __forceinline__ void prepare_rows() {
+        const int batch = place().batch, head = place().head;
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 ptx::store_shared(largest_so_far(m, i), __float_as_uint(minus_infinity()));
-                const int batch = place().batch, head = place().head, q = min(query(m, i), problem_.q_len - 1);
+                const int q = min(query(m, i), problem_.q_len - 1);
                 rows_[m][i] = Mods::row(problem_, captures_, batch, head, q);
+                const RowTerms terms = RowTerms::of<Mods>(problem_, captures_, rows_[m][i], batch, head, q);
+                terms.store(terms_of(threadIdx.x) + (16 * m + 8 * i) * 16, threadIdx.x % 4);
             }
+        __syncwarp();
     }
 
     // Scores times this factor, which is positive, are exponents of 2.
@@ -182,58 +199,80 @@ class ForwardPortable {
         }
     }
 
-    // Applies the score mod, and in tiles that may be `kCut` the mask and the end of the keys.
-    template <bool kCut, class M = Mods>
-    __device__ __forceinline__ void apply_mods(Scores& s, Offsets& offsets, Tile tile) const {
-        if constexpr (!kCut && !Mods::kHasScore) return;
-        const int batch = place().batch, head = place().head, first_query = query(0, 0);
-        const int first_key = tile.index() * kTileKv + 2 * (lane() % 4);
-        Rows<kFragments> slopes;
+    // Adds slope * kv to the scores of rows that are lines in the key, but for what is the same in all columns of the lane.
+    __device__ __forceinline__ void add_lines(Scores& s) const {
+        const unsigned terms = ptx::recompute_from(terms_of(threadIdx.x));
+#pragma unroll
+        for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const float slope = RowTerms::load_line(terms + (16 * m + 8 * i) * 16).x;
+#pragma unroll
+                for (int n = 0; n < kTileKv / 8; ++n)
+#pragma unroll
+                    for (int j = 0; j < 2; ++j) s[m][n][2 * i + j] = fmaf(slope, float(8 * n + j), s[m][n][2 * i + j]);
+            }
+    }
+
+    // The rest of the lines.
+    __device__ __forceinline__ void find_offsets(Offsets& offsets, Tile tile) const {
         if constexpr (Offsets::kAny) {
-            // slope * kv + offset: here what is the same in all columns, below the rest.
+            const unsigned thread = ptx::recompute_from(threadIdx.x), terms = terms_of(thread);
+            const float first_key = float(first_key_of(thread, tile));
 #pragma unroll
             for (int m = 0; m < kFragments; ++m)
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
-                    const int q = min(first_query + 16 * m + 8 * i, problem_.q_len - 1);
-                    const float2 line = M::key_line(problem_, captures_, rows_[m][i], batch, head, q);
-                    slopes[m][i] = line.x;
-                    offsets.row[m][i] = fmaf(line.x, float(first_key), line.y);
+                    const float2 line = RowTerms::load_line(terms + (16 * m + 8 * i) * 16);
+                    offsets.row[m][i] = fmaf(line.x, first_key, line.y);
                 }
         }
-        int2 kept_keys[kFragments][2];
-        if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
+    }
+
+    // Calls the score mod, and in tiles that may be `kCut` applies the mask and the end of the keys.
+    template <bool kCut>
+    __device__ __forceinline__ void apply_mods(Scores& s, Tile tile) const {
+        constexpr bool kMaskIsInterval = Mods::kHasMask && Mods::kKeptKeysAreInterval, kMaskIsFunction = Mods::kHasMask && !kMaskIsInterval;
+        constexpr bool kCallsScore = Mods::kHasScore && !Offsets::kAny;
+        if constexpr (!kCut && !kCallsScore) return;
+        const unsigned thread = ptx::recompute_from(threadIdx.x);
+        const int batch = place().batch, head = place().head, first_query = place().q_tile * kTileQ + first_row_of(thread);
+        const int first_key = first_key_of(thread, tile);
+        unsigned kept_columns[kFragments][2][(kTileKv + 127) / 128];
+        if constexpr (kCut) {
+            const unsigned terms = terms_of(thread);
 #pragma unroll
             for (int m = 0; m < kFragments; ++m)
 #pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                    const int q = min(first_query + 16 * m + 8 * i, problem_.q_len - 1);
-                    kept_keys[m][i] = Mods::kept_keys(problem_, captures_, rows_[m][i], batch, head, q);
-                }
+                for (int i = 0; i < 2; ++i)
+#pragma unroll
+                    for (int w = 0; w < (kTileKv + 127) / 128; ++w) {
+                        const int2 kept = kMaskIsInterval ? RowTerms::load_kept_keys(terms + (16 * m + 8 * i) * 16) : int2{0, problem_.kv_len};
+                        const int origin = first_key + 128 * w;
+                        kept_columns[m][i][w] = columns_below(kept.y - origin);
+                        if constexpr (kMaskIsInterval) kept_columns[m][i][w] &= ~columns_below(kept.x - origin);
+                    }
         }
 #pragma unroll
         for (int n = 0; n < kTileKv / 8; ++n)
 #pragma unroll
             for (int j = 0; j < 2; ++j) {
                 const int kv = first_key + 8 * n + j, kv_in = kCut ? min(kv, problem_.kv_len - 1) : kv;
-                const bool kv_is_there = !kCut || kv < problem_.kv_len;
-                const typename Mods::Column column = Mods::column(problem_, captures_, batch, head, kv_in);
+                typename Mods::Column column;
+                if constexpr (kMaskIsFunction || kCallsScore) column = Mods::column(problem_, captures_, batch, head, kv_in);
 #pragma unroll
                 for (int m = 0; m < kFragments; ++m)
 #pragma unroll
                     for (int i = 0; i < 2; ++i) {
                         float& score = s[m][n][2 * i + j];
                         const int q = first_query + 16 * m + 8 * i, q_in = min(q, problem_.q_len - 1);
-                        bool kept = kv_is_there;
-                        if constexpr (kCut && Mods::kHasMask && Mods::kKeptKeysAreInterval) {
-                            kept = kv >= kept_keys[m][i].x && kv < kept_keys[m][i].y;
-                        } else if constexpr (kCut && Mods::kHasMask) {
-                            const bool live = kv_is_there && tile.partial() && q < problem_.q_len;
+                        bool kept = true;
+                        if constexpr (kCut) kept = kept_columns[m][i][n / 16] >> (2 * (n % 16) + j) & 1;
+                        if constexpr (kCut && kMaskIsFunction) {
+                            const bool live = kept && tile.partial() && q < problem_.q_len;
                             kept &= Mods::mask(problem_, captures_, rows_[m][i], column, batch, head, q_in, kv_in, live) | !tile.partial();
                         }
-                        if constexpr (Offsets::kAny) {
-                            score = fmaf(slopes[m][i], float(8 * n + j), score);
-                        } else if constexpr (Mods::kHasScore) {
+                        if constexpr (kCallsScore) {
                             const bool live = kept && q < problem_.q_len;
                             score = Mods::score(problem_, captures_, rows_[m][i], column, score, batch, head, q_in, kv_in, live);
                         }
@@ -241,6 +280,10 @@ class ForwardPortable {
                     }
             }
     }
+
+    static __device__ __forceinline__ int first_row_of(unsigned thread) { return int(thread / 32 * kRows + thread % 32 / 4); }
+    static __device__ __forceinline__ int first_key_of(unsigned thread, Tile tile) { return tile.index() * kTileKv + 2 * int(thread % 4); }
+    __device__ __forceinline__ unsigned terms_of(unsigned thread) const { return query_smem_ - (kTileQ - first_row_of(thread)) * 16; }
 
     __device__ __forceinline__ void store(const Softmax<kFragments>& softmax, Output& out) {
         const unsigned thread = ptx::recompute_from(threadIdx.x);

@@ -96,6 +96,54 @@ fn mask_draws_every_mask_of_the_library() {
 }
 
 #[test]
+fn mask_draws_into_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (svg, png) = (folder.path().join("mask.svg"), folder.path().join("mask.png"));
+    let text = stdout(&["mask", "natten", "--svg", svg.to_str().unwrap(), "--png", png.to_str().unwrap()]);
+    assert!(text.contains("mask.svg") && text.contains("mask.png"), "{text}");
+    assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
+    let image = std::fs::read(png).unwrap();
+    assert!(image.starts_with(b"\x89PNG\r\n\x1a\n") && image.ends_with(b"IEND\xaeB`\x82"));
+    // The header's width and height: 16 tiles a side of 32 pixels.
+    assert_eq!(image[16..24], [0, 0, 2, 0, 0, 0, 2, 0]);
+
+    let output = flex(&["mask", "causal", "--png", "/nonexistent/mask.png", "--json"]);
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["error"].as_str().unwrap().contains("/nonexistent/mask.png"), "{report}");
+}
+
+#[test]
+fn mask_figures_measure_every_mask() {
+    let reports = json(&["mask", "figures", "--seq-len", "512"]);
+    let cases: Vec<&str> = reports.iter().map(|report| report["case"].as_str().unwrap()).collect();
+    let listed: Vec<String> =
+        json(&["mask", "list"]).iter().map(|m| m["case"].as_str().unwrap().into()).collect();
+    assert!(
+        cases.len() >= 14 && cases.iter().all(|case| listed.iter().any(|name| name == case)),
+        "{cases:?}"
+    );
+    for report in &reports {
+        for field in ["build_ms", "least_ms", "builds", "threads", "bytes", "block_size"] {
+            assert!(number(report, field) > 0.0, "{field} of {report}");
+        }
+        let evaluated = number(report, "elements_evaluated");
+        match report["case"].as_str() {
+            Some("unprovable") => {
+                assert_eq!(evaluated, 512.0 * 512.0);
+                assert!(number(report, "evaluated_g_per_s") > 0.0);
+            }
+            Some(
+                "causal" | "sliding_window" | "prefix_lm" | "document" | "document_causal" | "global_sliding",
+            ) => {
+                assert_eq!(evaluated, 0.0, "{report}");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn mask_names_what_it_does_not_know() {
     let output = flex(&["mask", "casual"]);
     assert!(!output.status.success());

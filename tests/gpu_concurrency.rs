@@ -6,6 +6,7 @@ mod support;
 use flex_attention::cuda::{CudaDevice, CudaOptions, CudaStream};
 use flex_attention::library::{alibi, causal, document};
 use flex_attention::prelude::*;
+use flex_core::testing;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use support::gpu::{Case, Computed, gpu};
@@ -35,7 +36,7 @@ fn threads_do_not_disturb_each_other() {
                 for (case, computed) in cases.iter().zip(&expected) {
                     computed.check_against(&case.reference(), case.query.dtype(), "in a thread");
                 }
-                for _ in 0..20 {
+                for _ in 0..testing::cases(20) {
                     for (case, expected) in cases.iter().zip(&expected) {
                         assert_eq!(&case.on_gpu(&gpu).unwrap(), expected, "bit-identical in every run");
                     }
@@ -53,7 +54,8 @@ fn streams_wait_for_each_other_where_tensors_pass_between_them() {
     let streams = [CudaStream::new(device).unwrap(), CudaStream::new(device).unwrap()];
     let mut rng = StdRng::seed_from_u64(3);
     // Long enough that an unordered second call would read what the first has not written.
-    let case = Case::random(&mut rng, DType::BF16, [2, 8, 2048, 64], [2, 8, 2048, 64], 64);
+    let len = if testing::cases(100) < 100 { 512 } else { 2048 };
+    let case = Case::random(&mut rng, DType::BF16, [2, 8, len, 64], [2, 8, len, 64], 64);
     let [q, k, v] = [&case.query, &case.key, &case.value].map(|tensor| tensor.to(&gpu).unwrap());
     let attend =
         |query: &Tensor, stream: &CudaStream| flex_attention(query, &k, &v).stream(stream).run().unwrap();
@@ -66,7 +68,7 @@ fn streams_wait_for_each_other_where_tensors_pass_between_them() {
         x.to_f32_vec().unwrap()
     };
     let one_after_the_other = chain([&streams[0], &streams[0]]);
-    for _ in 0..10 {
+    for _ in 0..testing::cases(10) {
         assert_eq!(chain([&streams[0], &streams[1]]), one_after_the_other);
     }
 }
@@ -83,7 +85,7 @@ fn two_streams_at_once() {
             scope.spawn(|| {
                 let stream = CudaStream::new(device).unwrap();
                 let options = CudaOptions { stream: Some(&stream), ..CudaOptions::default() };
-                for _ in 0..20 {
+                for _ in 0..testing::cases(20) {
                     for (case, expected) in cases.iter().zip(&expected) {
                         assert_eq!(&case.on_gpu_with(&gpu, options).unwrap(), expected);
                     }

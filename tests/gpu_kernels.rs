@@ -156,7 +156,8 @@ fn a_busy_gpu_computes_the_same_bits() {
     let gpu = gpu();
     let device = CudaDevice::new(0).unwrap();
     let mut rng = StdRng::seed_from_u64(21);
-    let case = Case::random(&mut rng, DType::BF16, [2, 16, 1500, 64], [2, 4, 1500, 64], 64);
+    let len = if testing::cases(100) < 100 { 500 } else { 1500 };
+    let case = Case::random(&mut rng, DType::BF16, [2, 16, len, 64], [2, 4, len, 64], 64);
     let mask = create_block_mask(&causal::bind().unwrap(), case.extent()).unwrap();
     let [q, k, v] = [&case.query, &case.key, &case.value].map(|tensor| tensor.to(&gpu).unwrap());
     for kernel in if is_hopper() { vec![PORTABLE, HOPPER] } else { vec![PORTABLE] } {

@@ -138,6 +138,11 @@ fn check_kernel(
     Ok(numbers)
 }
 
+/// Whether so many random cases were asked for that some of every kind must be among them.
+fn enough_cases() -> bool {
+    testing::cases(100) >= 100
+}
+
 fn run(cases: u32, what: &str, random: impl Strategy<Value = Case>) {
     let gpu = gpu();
     let config = Config { cases: testing::cases(cases), failure_persistence: None, ..Config::default() };
@@ -151,7 +156,7 @@ fn run(cases: u32, what: &str, random: impl Strategy<Value = Case>) {
         })
         .unwrap_or_else(|failure| panic!("{what}: {failure}"));
     println!("{what}: {} of {} rows are numbers", numbers.get(), rows.get());
-    assert!(numbers.get() * 3 > rows.get(), "too few rows are numbers for the test to mean much");
+    assert!(!enough_cases() || numbers.get() * 3 > rows.get(), "too few rows are numbers for the test to mean much");
 }
 
 #[test]
@@ -215,5 +220,5 @@ fn random_faults() {
         })
         .unwrap();
     println!("{} mods fault, {} do not", faults.get(), passes.get());
-    assert!(faults.get() > 0 && passes.get() > 0, "both kinds must be met");
+    assert!(!enough_cases() || faults.get() > 0 && passes.get() > 0, "both kinds must be met");
 }

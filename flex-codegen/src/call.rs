@@ -64,6 +64,7 @@ impl CallRequest<'_> {
         // A table of kept keys stands for the mask and its captures.
         let mask = self.mask.filter(|_| kept_keys.is_none()).map(|mask| mask.mask_mod().bound());
         let guards = Guards::prove(mask, score, &shape.extent(), self.positive_scale);
+        let precision = self.precision.unwrap_or_default();
         let request = plan::Request {
             arch,
             smem_limit,
@@ -72,7 +73,7 @@ impl CallRequest<'_> {
             shape,
             vector_access: self.vector_access,
             bulk_copies: self.bulk_copies,
-            mods: ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards),
+            mods: ModLoad::of(mask.map(|m| &**m.expr()), score.map(|s| &**s.expr()), guards, precision),
             force: self.force,
         };
         let plan = plan::plan(&request)?;

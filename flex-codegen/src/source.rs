@@ -65,6 +65,7 @@ const FORWARD_PORTABLE: &[(&str, &str)] = templates![
     "flex/products_half.cuh",
     "flex/products_tf32.cuh",
     "flex/ptx.cuh",
+    "flex/row_terms.cuh",
     "flex/softmax.cuh",
     "flex/tile_copy.cuh",
     "flex/tile_io.cuh",

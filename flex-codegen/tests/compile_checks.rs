@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flex_codegen::nvrtc::Nvrtc;
-use flex_codegen::plan::{HOPPER, Line, ModLoad, PORTABLE};
+use flex_codegen::plan::{HOPPER, HopperLine, Line, ModLoad, PORTABLE};
 use flex_codegen::{Arch, Guards, KernelSource, KernelSpec, MaskTilesSpec, Matmul, Precision, Template};
 use flex_core::attention::DType;
 
@@ -32,6 +32,8 @@ fn specs_of(line: &Line, arch: Arch) -> Vec<KernelSpec> {
     let mut specs = vec![base.clone()];
     if line.mods == ModLoad::Light {
         specs.push(with_mods(&base, "sliding_window", None, Guards::Guarded));
+        specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
+        specs.push(with_mods(&base, "sliding_window", Some("softcap"), Guards::Proved));
     } else {
         specs.push(with_mods(&base, "natten", Some("softcap"), Guards::Proved));
         specs.push(with_mods(&base, "document_causal", None, Guards::Guarded));
@@ -130,7 +132,7 @@ fn every_kind_of_mod_compiles_without_spills() {
     for (mask, score) in pairs.chain(common::SCORES.iter().map(|(score, _)| ("causal", Some(*score)))) {
         for guards in [Guards::Guarded, Guards::Proved] {
             let score_expr = score.map(common::expr);
-            let load = ModLoad::of(Some(&common::expr(mask)), score_expr.as_deref(), guards);
+            let load = ModLoad::of(Some(&common::expr(mask)), score_expr.as_deref(), guards, Precision::Fast);
             let fits =
                 |line: &&Line| line.half && line.q_len > 64 && line.head_dim == 128 && load <= line.mods;
             let line = PORTABLE.iter().find(fits).expect("a line for head dim 128");
@@ -160,6 +162,16 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
         }
         specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
         specs.push(with_mods(&base, "document_causal", Some("softcap"), Guards::Proved));
+    }
+    // Head dims between those of the lines.
+    for (head_dim, value_dim) in [(96, 96), (160, 128)] {
+        let fits = |line: &&HopperLine| line.head_dim >= head_dim && line.value_dim >= value_dim;
+        let schedule = HOPPER.iter().find(fits).expect("a line of the table").schedule;
+        for dtype in [DType::BF16, DType::F16] {
+            let base = KernelSpec::new(arch, schedule, dtype, head_dim, value_dim);
+            specs.push(with_mods(&base, "causal", Some("alibi"), Guards::Proved));
+            specs.push(base);
+        }
     }
     for (name, _) in common::MASKS {
         let base = KernelSpec::new(arch, HOPPER[1].schedule, DType::BF16, 128, 128);

@@ -44,6 +44,7 @@ mod tensor;
 mod tiling;
 pub mod timing;
 mod tma;
+mod work_order;
 
 pub use array::CudaArray;
 pub use attention::CudaOptions;

@@ -12,6 +12,7 @@ pub(super) struct TiledRuns {
     pub(super) offsets: Vec<u32>,
     pub(super) runs: Vec<Run>,
     pub(super) q_tiles: usize,
+    pub(super) kv_tiles: usize,
     /// Rows from one batch entry to the next, 0 where the mask does not depend on it.
     pub(super) batch_rows: usize,
     /// Rows from one head to the next, 0 where the mask does not depend on it.
@@ -37,6 +38,7 @@ impl TiledRuns {
             offsets: mask.table().offsets().to_vec(),
             runs: mask.table().runs().to_vec(),
             q_tiles: mask.q_blocks(),
+            kv_tiles: mask.extent().kv_len.div_ceil(mask.block_size().kv),
             batch_rows,
             head_rows,
         }
@@ -66,7 +68,14 @@ impl TiledRuns {
         }
         let scaled = |rows: usize| rows / mask.q_blocks() * q_tiles;
         let (batch_rows, head_rows) = mask.row_strides();
-        Ok(Self { offsets, runs, q_tiles, batch_rows: scaled(batch_rows), head_rows: scaled(head_rows) })
+        Ok(Self {
+            offsets,
+            runs,
+            q_tiles,
+            kv_tiles: kv_tiles as usize,
+            batch_rows: scaled(batch_rows),
+            head_rows: scaled(head_rows),
+        })
     }
 
     /// The work of a row, in quarters of a full tile.

@@ -2,9 +2,10 @@
 
 use super::{
     block_diffusion, causal, dilated_window, document, document_causal, global_sliding, natten, padding,
-    prefix_lm, shared_prefix, sliding_window, tree_intervals,
+    permuted_tiles, prefix_lm, shared_prefix, sliding_tiles, sliding_window, tree_intervals, xor_tiles,
 };
-use crate::{BindError, MaskMod};
+use crate::BindError;
+use crate::prelude::*;
 
 /// A mask of the library, for any sequence length.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +96,11 @@ pub const MASKS: &[LibraryMask] = &[
         bind: |len| document::bind(shuffled(documents(len))),
     },
     LibraryMask {
+        name: "packed_causal",
+        description: "causal documents of 512 to 1536 tokens, as long-context training packs them",
+        bind: |len| document_causal::bind(packed(len)),
+    },
+    LibraryMask {
         name: "padding",
         description: "a sequence that fills three quarters of the length",
         bind: |len| padding::bind(&[len - len / 4]),
@@ -110,9 +116,18 @@ pub const MASKS: &[LibraryMask] = &[
         },
     },
     LibraryMask {
+        name: "sta_3d",
+        description: "sliding tiles: a video in tiles of 4×4×4 pixels, each sees 3×3×3 tiles, the largest frames that fit",
+        bind: |len| {
+            let tiles = (len - 1) / 64 + 1;
+            let side = (1..).take_while(|side: &i32| side.pow(3) <= tiles).last().unwrap_or(1);
+            sliding_tiles::bind((tiles - 1) / (side * side) + 1, side, side, 64, 1)
+        },
+    },
+    LibraryMask {
         name: "block_diffusion",
-        description: "noised and clean halves in 8 blocks each, as BD3-LM trains",
-        bind: |len| block_diffusion::bind(fraction(len, 2), fraction(len, 16)),
+        description: "noised and clean halves in blocks of 32 (8 blocks each where they are short), as BD3-LM trains",
+        bind: |len| block_diffusion::bind(fraction(len, 2), fraction(len, 16).min(32)),
     },
     LibraryMask {
         name: "tree",
@@ -130,7 +145,29 @@ pub const MASKS: &[LibraryMask] = &[
             shared_prefix::bind(prefix, (0..len).map(branch).collect::<Vec<_>>())
         },
     },
+    LibraryMask {
+        name: "permuted_tiles",
+        description: "causal over tiles of 128 tokens in no order",
+        bind: |len| permuted_tiles::bind(128, shuffled((0..(len - 1) / 128 + 1).collect())),
+    },
+    LibraryMask {
+        name: "xor_tiles",
+        description: "tiles of 128 tokens see every fourth tile",
+        bind: |_| xor_tiles::bind(128, 3),
+    },
+    LibraryMask {
+        name: "unprovable",
+        description: "a hash of both positions; it keeps all, which nothing but looking at every element tells",
+        bind: |_| unprovable::bind(),
+    },
 ];
+
+/// Always true, since the lowest bits are cut off: the slowest mask there can be, for no tile shows both values early.
+#[mask_mod]
+fn unprovable(b: i32, h: i32, q: i32, kv: i32) -> bool {
+    let bits = (((q ^ kv) * 7989) ^ (q * 7)) & 4080;
+    bits != 5
+}
 
 /// The mask of a name for sequences of `seq_len` queries and keys.
 ///
@@ -154,6 +191,20 @@ fn documents(len: i32) -> Vec<i32> {
     for (id, part) in PARTS.iter().enumerate() {
         until += part;
         ids.resize((until * i64::from(len) / total) as usize, id as i32);
+    }
+    ids
+}
+
+/// Documents of 512 to 1536 tokens.
+fn packed(len: i32) -> Vec<i32> {
+    let mut ids = Vec::with_capacity(len as usize);
+    let mut state = 1u32;
+    for id in 0.. {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        ids.resize((ids.len() + 512 + (state >> 22) as usize).min(len as usize), id);
+        if ids.len() == len as usize {
+            break;
+        }
     }
     ids
 }

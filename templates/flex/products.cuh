@@ -4,7 +4,8 @@
 // [m][n] is row 16 * m + lane / 4 + 8 * (e / 2) and column 8 * n + 2 * (lane % 4) + e % 2. All implementations share this
 // form, so masks, scores and softmax do not know which one is at work. Each has
 //   using Element
-//   scores(s, query, key, copy): s = query * key^T, both row-major in shared memory. Meanwhile it issues the copies of the
+//   kOnTensorCores
+//   scores(s, query, key, copy): s += query * key^T, both row-major in shared memory. Meanwhile it issues the copies of the
 //     next tile, a part at each step of the product: issued together they would keep the tensor cores waiting
 //   accumulate(o, p, value): o += p * value
 #pragma once

@@ -7,6 +7,7 @@ namespace flex {
 
 struct F32Products {
     using Element = float;
+    static constexpr bool kOnTensorCores = false;
 
     template <int kHeadDim, int kTileKv, int kFragments, class Copy>
     static __device__ __forceinline__ void scores(Accumulator<kFragments, kTileKv>& s, unsigned query, int query_row_bytes, unsigned key, Copy& copy) {
@@ -14,7 +15,6 @@ struct F32Products {
         const unsigned lane = this_lane();
         query += lane / 4 * query_row_bytes;
         key += 2 * (lane % 4) * Layout::kBytes;
-        fill_zero<kFragments, kTileKv>(s);
         copy.issue_all();
 #pragma unroll 2
         for (int k = 0; k < Layout::kPadded / 4; ++k) {

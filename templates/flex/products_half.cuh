@@ -9,6 +9,7 @@ namespace flex {
 template <class E>
 struct HalfProducts {
     using Element = E;
+    static constexpr bool kOnTensorCores = true;
 
     // `query` is the address of the warp's first row, `key` of the tile's.
     template <int kHeadDim, int kTileKv, int kFragments, class Copy>
@@ -18,7 +19,6 @@ struct HalfProducts {
         // Query: rows 0-7, 8-15 of the first 8 columns, then of the next 8. Key: 8 columns, the next 8; then 8 more rows.
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
-        fill_zero<kFragments, kTileKv>(s);
 #pragma unroll
         for (int k = 0; k < Layout::kPadded / 16; ++k) {
             copy.issue_part(k, Layout::kPadded / 16);

@@ -7,6 +7,7 @@ namespace flex {
 
 struct Tf32Products {
     using Element = float;
+    static constexpr bool kOnTensorCores = true;
 
     // ldmatrix moves words of 32 bits as well: lane l receives word l % 4 of row l / 4, which is what m16n8k8 takes.
     template <int kHeadDim, int kTileKv, int kFragments, class Copy>
@@ -15,7 +16,6 @@ struct Tf32Products {
         const unsigned lane = this_lane();
         query += (lane % 16) * query_row_bytes + lane / 16 * 16;
         key += (lane % 8 + lane / 16 * 8) * Layout::kBytes + lane / 8 % 2 * 16;
-        fill_zero<kFragments, kTileKv>(s);
 #pragma unroll
         for (int k = 0; k < Layout::kPadded / 8; ++k) {
             copy.issue_part(k, Layout::kPadded / 8);

@@ -106,6 +106,13 @@ __device__ __forceinline__ unsigned pack_f16(float low, float high) {
     return r;
 }
 
+// 0 for shifts of 32 and more, unlike C's.
+__device__ __forceinline__ unsigned shift_left(unsigned x, unsigned amount) {
+    unsigned r;
+    asm("shl.b32 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(amount));
+    return r;
+}
+
 // The same value, as far as the compiler can tell a new one: what is computed from it is computed again where it is used
 // rather than kept in registers.
 __device__ __forceinline__ unsigned recompute_from(unsigned x) {

@@ -20,7 +20,8 @@ mod variance;
 pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
 
 use flex_core::analysis::simplify::simplify;
-use flex_core::ir::Expr;
+use flex_core::analysis::variance::{Inputs, Variance};
+use flex_core::ir::{Expr, Input};
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,18 @@ pub struct FaultSite {
 /// Whether the keys that a mask keeps in a row are always an interval that kernels can compute from the row.
 pub fn keeps_an_interval(mask: &Expr) -> bool {
     kept_keys::conditions(&simplify(mask)).is_some()
+}
+
+/// Whether kernels compute a score mod without looking where an element is: it depends on the score alone, or it is a line
+/// in the key.
+pub(crate) fn needs_no_place(score: &Expr, guards: Guards, precision: Precision) -> bool {
+    let fast_and_proved = guards == Guards::Proved && precision == Precision::Fast;
+    let score = simplify(score);
+    let of_score_alone = Variance::of(&score).root().is_subset(Inputs::of(&[Input::Score]));
+    let is_line = || {
+        rewrite::to_exponent(&score, precision, guards).is_ok_and(|exponent| exponent.key_line.is_some())
+    };
+    fast_and_proved && (of_score_alone || is_line())
 }
 
 impl Snippet {

@@ -11,8 +11,8 @@ use flex_core::attention::{DType, Shape};
 use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
-use crate::emit::keeps_an_interval;
-use crate::{Arch, Guards, KernelSpec, Matmul, Schedule, Template};
+use crate::emit::{keeps_an_interval, needs_no_place};
+use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub struct Request {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModLoad {
-    /// None, or two bounds a row.
+    /// None, or two bounds a row, and a score mod that is a line in the key or depends on the score alone.
     #[default]
     Light,
     /// Values a row, values a column, and the temporaries of an element.
@@ -52,9 +52,10 @@ pub enum ModLoad {
 
 impl ModLoad {
     /// The load of the given mods.
-    pub fn of(mask: Option<&Expr>, score: Option<&Expr>, guards: Guards) -> Self {
+    pub fn of(mask: Option<&Expr>, score: Option<&Expr>, guards: Guards, precision: Precision) -> Self {
+        let score_is_light = score.is_none_or(|score| needs_no_place(score, guards, precision));
         match score {
-            None if mask.is_none_or(keeps_an_interval) => Self::Light,
+            _ if score_is_light && mask.is_none_or(keeps_an_interval) => Self::Light,
             Some(score) if guards == Guards::Guarded && Faults::of(score).any(score.root()) => Self::Faulting,
             _ => Self::Heavy,
         }

@@ -62,17 +62,21 @@ const fn row_bytes(dtype: DType, head_dim: u32) -> u32 {
     head_dim.next_multiple_of(step) * dtype.size() as u32 + 16
 }
 
-/// What the threads of a block share beside the tiles, and what each keeps there. As `kSharedBytes` in
-/// `forward_portable.cuh`.
+/// What the threads of a block share beside the tiles, what each keeps there, and what is kept of each query. As
+/// `kSharedBytes` in `forward_portable.cuh`.
 const SHARED_BYTES: u32 = 64;
 const THREAD_BYTES: u32 = 16;
+const QUERY_BYTES: u32 = 16;
 
 /// The dynamic shared memory of a block: one query tile (later the output tile), two tiles each of keys and values.
 pub(crate) const fn smem_bytes(dtype: DType, head_dim: u32, value_dim: u32, schedule: &Schedule) -> u32 {
     let &Schedule { tile_q, tile_kv, warps, .. } = schedule;
     let (key_row, value_row) = (row_bytes(dtype, head_dim), row_bytes(dtype, value_dim));
     let query_row = if key_row > value_row { key_row } else { value_row };
-    SHARED_BYTES + warps * 32 * THREAD_BYTES + tile_q * query_row + 2 * tile_kv * (key_row + value_row)
+    SHARED_BYTES
+        + warps * 32 * THREAD_BYTES
+        + tile_q * (QUERY_BYTES + query_row)
+        + 2 * tile_kv * (key_row + value_row)
 }
 
 /// Checks what the template's static assertions would find, with better words.

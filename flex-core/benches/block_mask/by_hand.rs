@@ -35,37 +35,18 @@ pub(crate) fn natten(side: i32, radius: i32, block: i32) -> Rows {
         .collect()
 }
 
-/// Block diffusion with `half` a multiple of `block` and `block` a multiple of `size`.
+/// Block diffusion with `half` a multiple of `block`, and `block` a larger multiple of `size`.
 pub(crate) fn block_diffusion(half: i32, size: i32, block: i32) -> Rows {
-    let tiles = half / block;
-    assert!(half % block == 0 && block % size == 0);
-    let diagonal = if block == size { TileKind::Full } else { TileKind::Partial };
-    (0..2 * tiles)
-        .map(|q_block| {
-            let i = (q_block % tiles) as u32;
-            let clean = tiles as u32;
-            let mut runs = Vec::new();
-            let mut push = |first, len, kind| {
-                if len > 0 {
-                    runs.push((first, len, kind));
-                }
-            };
-            if q_block < tiles {
-                push(i, 1, diagonal);
-                push(clean, i, TileKind::Full);
-                if size < block {
-                    push(clean + i, 1, TileKind::Partial);
-                }
-            } else {
-                match size == block {
-                    true => push(clean, i + 1, TileKind::Full),
-                    false => {
-                        push(clean, i, TileKind::Full);
-                        push(clean + i, 1, TileKind::Partial);
-                    }
-                }
-            }
-            runs
-        })
-        .collect()
+    assert!(half % block == 0 && block % size == 0 && size < block);
+    let clean = (half / block) as u32;
+    let noised_row = |i: u32| {
+        let past = (i > 0).then_some((clean, i, TileKind::Full));
+        [Some((i, 1, TileKind::Partial)), past, Some((clean + i, 1, TileKind::Partial))]
+    };
+    let clean_row = |i: u32| {
+        let past = (i > 0).then_some((clean, i, TileKind::Full));
+        [past, Some((clean + i, 1, TileKind::Partial)), None]
+    };
+    let rows = (0..clean).map(noised_row).chain((0..clean).map(clean_row));
+    rows.map(|runs| runs.into_iter().flatten().collect()).collect()
 }

@@ -17,34 +17,31 @@ fn square(len: usize) -> Extent {
     Extent { batch: 1, heads: 1, q_len: len, kv_len: len }
 }
 
-/// The masks of a length, with captures that no build has indexed yet.
+/// The masks of a length, with captures that no build has indexed yet; written as those of the same name that `flex mask`
+/// knows.
 fn common(len: usize) -> Vec<MaskMod> {
-    let ids = masks::ids(len, len / 1024);
+    let tokens = len as i32;
     vec![
         masks::causal(),
-        masks::sliding(1024),
-        masks::prefix_lm(len as i32 / 4),
-        masks::document(&ids),
-        masks::document_causal(&ids),
-        masks::global_sliding(256, 1024),
+        masks::sliding_window(tokens / 8),
+        masks::prefix_lm(tokens / 4),
+        masks::document(&masks::twelve(len)),
+        masks::document_causal("document_causal", &masks::twelve(len)),
+        masks::document_causal("packed_causal", &masks::packed(len)),
+        masks::global_sliding(tokens / 32, tokens / 16),
     ]
 }
 
 fn harder(len: usize) -> Vec<(MaskMod, usize)> {
-    let nodes = len as i32 / 8;
-    // A tree in the order in which its nodes are entered: node i has its last descendant at leave[i] − 1.
-    let enter: Vec<i32> = (0..nodes).collect();
-    let leave = (0..nodes).map(|i| i + 1 + (nodes - i).min(1 << (i % 13))).collect();
-    let tiles = len / 8 / 128;
-    let order = (0..tiles as i32).map(|i| (i * 37 + 11) % tiles as i32).collect();
+    let short = len / 8;
     vec![
         (masks::natten(512, 6), 512 * 512),
         (masks::block_diffusion(len as i32 / 2, 32), len),
         (masks::sliding_tiles(48, 4, 1), 48 * 48 * 48),
-        (masks::tree(&enter, &leave), nodes as usize),
-        (masks::permuted_tiles(&order, 128), len / 8),
-        (masks::xor_tiles(), len / 8),
-        (masks::xor_pattern(), len / 8),
+        (masks::tree(&masks::last_descendants(short as i32)), short),
+        (masks::permuted_tiles(&masks::shuffled(short / 128), 128), short),
+        (masks::xor_tiles(128, 3), short),
+        (masks::unprovable(), short),
     ]
 }
 
@@ -159,7 +156,35 @@ fn criterion_benches() {
 
 fn main() {
     match std::env::var_os("FLEX_BENCH_TABLE") {
+        Some(v) if v == "probe" => threads_probe(),
         Some(_) => table(),
         None => criterion_benches(),
     }
+}
+
+#[allow(dead_code)]
+fn threads_probe() {
+    let len = 1 << 17;
+    let mask = masks::block_diffusion(len as i32 / 2, 32);
+    for threads in [1usize, 2] {
+        let mut v = Vec::new();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            for _ in 0..2000 {
+                let t = Instant::now();
+                black_box(BlockMask::builder(&mask).build(square(len)).unwrap());
+                v.push(t.elapsed().as_secs_f64() * 1e6);
+            }
+        });
+        v.sort_by(f64::total_cmp);
+        println!("threads {threads}: least {:.1} median {:.1} us", v[0], v[1000]);
+    }
+    let mut v = Vec::new();
+    for _ in 0..2000 {
+        let t = Instant::now();
+        black_box(BlockMask::builder(&mask).threads(1).build(square(len)).unwrap());
+        v.push(t.elapsed().as_secs_f64() * 1e6);
+    }
+    v.sort_by(f64::total_cmp);
+    println!("serial: least {:.1} median {:.1} us", v[0], v[1000]);
 }

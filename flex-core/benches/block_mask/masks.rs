@@ -143,23 +143,36 @@ pub(crate) fn causal() -> MaskMod {
     mask("causal", &[], |s| s.q.is(BinaryOp::Ge, &s.kv))
 }
 
-pub(crate) fn sliding(window: i32) -> MaskMod {
-    mask("sliding", &[], |s| s.q.is(BinaryOp::Ge, &s.kv).and(&(&s.q - &s.kv).below(window + 1)))
+pub(crate) fn sliding_window(window: i32) -> MaskMod {
+    mask("sliding_window", &[], |s| s.q.is(BinaryOp::Ge, &s.kv).and(&(&s.q - &s.kv).below(window + 1)))
 }
 
 pub(crate) fn prefix_lm(prefix: i32) -> MaskMod {
     mask("prefix_lm", &[], |s| s.kv.below(prefix).or(&s.q.is(BinaryOp::Ge, &s.kv)))
 }
 
-/// Documents of unequal length, about `count` of them.
-pub(crate) fn ids(len: usize, count: usize) -> Vec<i32> {
+/// 12 documents whose lengths are as 1 to 12, mixed.
+pub(crate) fn twelve(len: usize) -> Vec<i32> {
+    let parts = [5, 1, 9, 3, 12, 7, 2, 10, 4, 8, 6, 11];
     let mut ids = Vec::with_capacity(len);
-    let mut seed = 1u64;
-    while ids.len() < len {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let size = len / count / 2 + (seed >> 33) as usize % (len / count).max(1) + 1;
-        let id = ids.last().map_or(0, |id| id + 1);
-        ids.resize(len.min(ids.len() + size), id);
+    let mut until = 0;
+    for (id, part) in parts.into_iter().enumerate() {
+        until += part;
+        ids.resize(until * len / 78, id as i32);
+    }
+    ids
+}
+
+/// Documents of 512 to 1536 tokens.
+pub(crate) fn packed(len: usize) -> Vec<i32> {
+    let mut ids = Vec::with_capacity(len);
+    let mut state = 1u32;
+    for id in 0.. {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ids.resize(len.min(ids.len() + 512 + (state >> 22) as usize), id);
+        if ids.len() == len {
+            break;
+        }
     }
     ids
 }
@@ -168,8 +181,8 @@ pub(crate) fn document(ids: &Vec<i32>) -> MaskMod {
     mask("document", &[("doc", ids)], |s| s.load(0, &s.q).is(BinaryOp::Eq, &s.load(0, &s.kv)))
 }
 
-pub(crate) fn document_causal(ids: &Vec<i32>) -> MaskMod {
-    mask("document_causal", &[("doc", ids)], |s| {
+pub(crate) fn document_causal(name: &str, ids: &Vec<i32>) -> MaskMod {
+    mask(name, &[("doc", ids)], |s| {
         s.load(0, &s.q).is(BinaryOp::Eq, &s.load(0, &s.kv)).and(&s.q.is(BinaryOp::Ge, &s.kv))
     })
 }
@@ -214,33 +227,57 @@ pub(crate) fn sliding_tiles(side: i32, tile: i32, radius: i32) -> MaskMod {
     })
 }
 
-/// Ancestors in a tree whose nodes know when they are entered and left.
-pub(crate) fn tree(enter: &Vec<i32>, leave: &Vec<i32>) -> MaskMod {
-    mask("tree", &[("enter", enter), ("leave", leave)], |s| {
-        let at = s.load(0, &s.q);
-        s.load(0, &s.kv).is(BinaryOp::Le, &at).and(&at.is(BinaryOp::Lt, &s.load(1, &s.kv)))
+/// The last descendant of every node of a balanced binary tree in depth-first order.
+pub(crate) fn last_descendants(len: i32) -> Vec<i32> {
+    let mut last = vec![0; len as usize];
+    let mut open = vec![(0, len)];
+    while let Some((root, end)) = open.pop() {
+        if root < end {
+            last[root as usize] = end - 1;
+            let middle = root + 1 + (end - root - 1) / 2;
+            open.extend([(root + 1, middle), (middle, end)]);
+        }
+    }
+    last
+}
+
+/// Ancestors in a tree whose nodes are numbered as they are entered.
+pub(crate) fn tree(last_descendants: &Vec<i32>) -> MaskMod {
+    mask("tree", &[("last", last_descendants)], |s| {
+        s.kv.is(BinaryOp::Le, &s.q).and(&s.q.is(BinaryOp::Le, &s.load(0, &s.kv)))
     })
 }
 
-/// Causal over tiles in a random order: two gathers.
+/// The numbers below `count` in an order that is always the same one and has no pattern.
+pub(crate) fn shuffled(count: usize) -> Vec<i32> {
+    let mut numbers: Vec<i32> = (0..count as i32).collect();
+    let mut state = 1u32;
+    for i in (1..count).rev() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        numbers.swap(i, state as usize % (i + 1));
+    }
+    numbers
+}
+
+/// Causal over tiles in some order.
 pub(crate) fn permuted_tiles(order: &Vec<i32>, tile: i32) -> MaskMod {
     mask("permuted_tiles", &[("order", order)], |s| {
         s.load(0, &(&s.q / tile)).is(BinaryOp::Ge, &s.load(0, &(&s.kv / tile)))
     })
 }
 
-/// Bits of q xor kv that the analysis cannot see through, and that are not mixed in a row of a tile: nothing but a full
-/// evaluation tells.
-pub(crate) fn xor_pattern() -> MaskMod {
-    mask("xor", &[], |s| {
-        let mixed = &(&s.q ^ &s.kv) * 0x1f35;
-        let bits = &(&mixed ^ &(&s.q * 7)) & 0xff0;
+/// A hash that the analysis cannot see through, and that is not mixed in a row of a tile: nothing but a full evaluation
+/// tells.
+pub(crate) fn unprovable() -> MaskMod {
+    mask("unprovable", &[], |s| {
+        let mixed = &(&s.q ^ &s.kv) * 7989;
+        let bits = &(&mixed ^ &(&s.q * 7)) & 4080;
         // Never equal: the lowest bits were cut off.
         bits.equals(5).not()
     })
 }
 
-/// The xor of the numbers of the tiles, a pattern that is full or empty by tile.
-pub(crate) fn xor_tiles() -> MaskMod {
-    mask("xor_tiles", &[], |s| (&(&(&s.q / 128) ^ &(&s.kv / 128)) & 3).equals(0))
+/// Tiles see those whose number differs from theirs in none of the given bits, a pattern that is full or empty by tile.
+pub(crate) fn xor_tiles(tile: i32, bits: i32) -> MaskMod {
+    mask("xor_tiles", &[], |s| (&(&(&s.q / tile) ^ &(&s.kv / tile)) & bits).equals(0))
 }

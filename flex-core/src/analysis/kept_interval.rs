@@ -1,8 +1,9 @@
 //! Masks that keep one interval of keys in every row: causal, windows, padding, sorted documents, and all of these together.
 //!
 //! Found in the expression, not by name: a conjunction of conditions of the row alone, of comparisons in which kv stands
-//! once, and of equalities between a sorted captured array at kv and a value of the row. A kernel that knows the interval
-//! needs two comparisons an element, whatever the mask's own are.
+//! once, and of equalities between a sorted captured array at kv and a value of the row; and disjunctions whose sides all
+//! reach back to the first key, or all on to the last, as a prefix that everyone sees and the keys before the query do. A
+//! kernel that knows the interval needs two comparisons an element, whatever the mask's own are.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,31 @@ enum Condition {
     Bound { op: BinaryOp, sign: i64, constant: i64, terms: Vec<(BoundExpr, i64)> },
     /// A sorted array at kv is a value of the row.
     Same { array: Arc<Array>, value: BoundExpr },
+    /// One of two conjunctions. What they keep starts at the first key in both, or ends at the last in both, or is empty:
+    /// so together they keep an interval.
+    Either([Vec<Condition>; 2]),
+}
+
+/// The end of the keys that a set reaches, if it is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    FirstKey,
+    LastKey,
+}
+
+impl Condition {
+    fn reaches(&self, end: Reach) -> bool {
+        match self {
+            Self::Row(_) => true,
+            Self::Bound { op, sign, .. } => match op {
+                BinaryOp::Ge | BinaryOp::Gt => (*sign > 0) == (end == Reach::LastKey),
+                BinaryOp::Le | BinaryOp::Lt => (*sign > 0) == (end == Reach::FirstKey),
+                _ => false,
+            },
+            Self::Same { .. } => false,
+            Self::Either(sides) => sides.iter().flatten().all(|condition| condition.reaches(end)),
+        }
+    }
 }
 
 /// For every row of a block mask the interval of keys that its mask keeps.
@@ -56,35 +82,46 @@ impl KeptIntervals {
 
     /// The keys that a row keeps; empty as `0..0`.
     pub fn row(&self, b: i32, h: i32, q: i32) -> Range<i32> {
-        let at = Point { b, h, q, kv: 0 };
-        // A part of the row that faults is one that the mask never gets to: an earlier condition keeps no key.
+        let (first, end) = self.keys_that(&self.conditions, Point { b, h, q, kv: 0 });
+        first as i32..end as i32
+    }
+
+    /// The keys for which all conditions hold, as `[first, end)`; none as `(0, 0)`.
+    fn keys_that(&self, conditions: &[Condition], at: Point) -> (i64, i64) {
+        const NONE: (i64, i64) = (0, 0);
+        // A part of the row that faults is one that the mask never gets to: an earlier condition keeps no key, or an
+        // earlier side all of them.
         let value = |part: &BoundExpr| Interpreter::<f32>::new(part).evaluate(at, 0.0).ok();
         let (mut first, mut end) = (0, self.kv_len);
-        for condition in &self.conditions {
+        for condition in conditions {
             let (from, to) = match condition {
                 Condition::Row(part) => match value(part).is_some_and(Value::truth) {
                     true => continue,
-                    false => return 0..0,
+                    false => return NONE,
                 },
                 Condition::Bound { op, sign, constant, terms } => {
                     let mut sum = *constant;
                     for (part, factor) in terms {
-                        let Some(value) = value(part) else { return 0..0 };
+                        let Some(value) = value(part) else { return NONE };
                         sum += factor * value.integer();
                     }
                     keys(*op, *sign, sum)
                 }
                 Condition::Same { array, value: part } => match value(part) {
-                    None => return 0..0,
+                    None => return NONE,
                     Some(value) => equal_range(array, value.integer(), self.kv_len),
+                },
+                Condition::Either(sides) => match sides.each_ref().map(|side| self.keys_that(side, at)) {
+                    [NONE, kept] | [kept, NONE] => kept,
+                    [a, b] => (a.0.min(b.0), a.1.max(b.1)),
                 },
             };
             (first, end) = (first.max(from), end.min(to));
             if first >= end {
-                return 0..0;
+                return NONE;
             }
         }
-        first as i32..end as i32
+        (first, end)
     }
 }
 
@@ -156,6 +193,17 @@ impl Search<'_> {
                 self.conjunction(condition, false)?;
                 self.conjunction(reject, false)
             }
+            Node::Select { condition, accept, reject } if value && constant(accept, true) => {
+                self.disjunction([condition, reject], true)
+            }
+            Node::Select { condition, accept, reject } if !value && constant(reject, false) => {
+                self.disjunction([condition, accept], false)
+            }
+            Node::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b)
+                if expr.ty(a) == Type::Bool && value == (op == BinaryOp::Or) =>
+            {
+                self.disjunction([a, b], value)
+            }
             Node::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b)
                 if expr.ty(a) == Type::Bool && value == (op == BinaryOp::And) =>
             {
@@ -176,6 +224,20 @@ impl Search<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Adds "one of the two is `value`", if the keys of both reach the same end.
+    fn disjunction(&mut self, sides: [NodeId; 2], value: bool) -> Option<()> {
+        let before = std::mem::take(&mut self.found);
+        let sides = sides.map(|side| {
+            let found = self.conjunction(side, value);
+            found.map(|()| std::mem::take(&mut self.found))
+        });
+        self.found = before;
+        let [Some(a), Some(b)] = sides else { return None };
+        let either = Condition::Either([a, b]);
+        let is_interval = either.reaches(Reach::FirstKey) || either.reaches(Reach::LastKey);
+        is_interval.then(|| self.found.push(either))
     }
 
     fn comparison(&self, expr: &Expr, op: BinaryOp, a: NodeId, b: NodeId) -> Option<Condition> {
@@ -250,6 +312,13 @@ mod tests {
         })
     }
 
+    fn prefix(end: i32) -> MaskMod {
+        mask(|b, _, kv| {
+            let end = b.constant(end);
+            b.binary(BinaryOp::Lt, kv, end)
+        })
+    }
+
     fn document(ids: &[i32]) -> MaskMod {
         let mut b = Builder::new();
         let doc = b.declare("doc", Type::I32, 1);
@@ -288,6 +357,12 @@ mod tests {
             document(&ids) & causal() & window(4),
             MaskMod::all(),
             !MaskMod::all(),
+            prefix(20) | causal(),
+            (prefix(20) | causal()) & window(30),
+            causal() | !window(5),
+            !(prefix(10) | causal()),
+            !(prefix(10) & causal()),
+            !prefix(30) | window(5) | MaskMod::all(),
         ];
         for mask in masks {
             assert!(check(&mask, EXTENT).unwrap(), "{}", mask.name());
@@ -297,7 +372,8 @@ mod tests {
     #[test]
     fn masks_with_gaps_are_not_taken_for_intervals() {
         let unsorted: Vec<i32> = (0..60).map(|i| i % 3).collect();
-        for mask in [document(&unsorted), !document(&unsorted), causal() | !window(5)] {
+        for mask in [document(&unsorted), !document(&unsorted), !causal() | !window(5), prefix(9) | window(3)]
+        {
             assert!(!check(&mask, EXTENT).unwrap(), "{}", mask.name());
         }
     }

@@ -2,20 +2,23 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernels, Packing, SUM_LANES, TILE_KEYS};
-use super::output::{Output, RowResult};
+use super::kernel::{Kernels, Packing, TILE_KEYS};
+use super::output::Output;
+use super::pack::Head;
 use super::pass::{Pass, Rows};
 use super::tiles::Tiles;
-use super::workspace::{Sizes, Workspace};
+use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
-use crate::isa::InstructionSet;
+use crate::isa::Available;
 use crate::rows::{RowEvaluator, RowProgram};
 
 /// Everything that is the same for all items of a call.
 pub(super) struct Job<'a> {
+    /// The number of the call in this process.
+    pub(super) call: u64,
     pub(super) problem: &'a Problem<'a>,
     pub(super) shape: Shape,
-    pub(super) isa: InstructionSet,
+    pub(super) isa: Available,
     pub(super) kernels: &'static Kernels,
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
@@ -61,6 +64,26 @@ impl Job<'_> {
         }
     }
 
+    /// Whose kept keys an item's rows have; `None` where there is no mask.
+    pub(super) fn kept_of(&self, item: &Item) -> Option<KeptOf> {
+        let (batch_rows, head_rows) = self.tiles.mask?.row_strides();
+        Some(KeptOf {
+            call: self.call,
+            batch: if batch_rows == 0 { 0 } else { item.batch },
+            heads: if head_rows == 0 { 0..item.heads.len() } else { item.heads.clone() },
+            queries: item.queries.clone(),
+            keys: item.keys.clone(),
+        })
+    }
+
+    /// The values of an item and their stride, if they are f32 rows that make whole panels.
+    fn value_in_place(&self, item: &Item) -> Option<(&[f32], usize)> {
+        let batch = if self.shape.kv_batch == 1 { 0 } else { item.batch };
+        let whole = self.shape.value_dim.is_multiple_of(self.kernels.panel);
+        let head = Head::new(&self.problem.value, batch, item.kv_head);
+        head.f32_rows().filter(|_| whole && self.kernels.packing == Packing::F32)
+    }
+
     /// Computes an item and writes its rows of the output.
     ///
     /// # Errors
@@ -71,7 +94,7 @@ impl Job<'_> {
         output: &Output,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        let Shape { head_dim, value_dim, heads, q_len, .. } = self.shape;
+        let Shape { head_dim, value_dim, .. } = self.shape;
         let rows = Rows::of(item, self.kernels.strip);
         let sizes = Sizes {
             rows: rows.len(),
@@ -81,56 +104,23 @@ impl Job<'_> {
         };
         let (mask_registers, score_registers) =
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-        let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa, registers);
+        let evaluator =
+            |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa.set(), registers);
         let mut pass = Pass {
             job: self,
             item,
             rows,
             sizes,
             factor: self.factors().1,
-            buffers: workspace.buffers(self.kernels, sizes),
+            buffers: workspace.buffers(self.kernels, sizes, self.kept_of(item).as_ref()),
             mask: self.mask.map(|program| evaluator(program, mask_registers)),
             score: self.score.map(|program| evaluator(program, score_registers)),
+            value_in_place: self.value_in_place(item),
         };
-        let result = pass.all_keys();
-        if result.is_ok() {
-            for i in 0..rows.blocks() {
-                let (head, queries) = rows.block(item, i);
-                let first = match item.partial {
-                    None => (item.batch * heads + head) * q_len + queries.start,
-                    Some(first) => first + (head - item.heads.start) * q_len + queries.start,
-                };
-                // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are
-                // different.
-                let mut outputs = unsafe { output.rows(first..first + queries.len()) };
-                for r in 0..queries.len() {
-                    let row = i * rows.block_rows + r;
-                    let weighted = &pass.buffers.out[row * sizes.columns..][..sizes.columns];
-                    let sum = sum(&pass.buffers.sums[row * SUM_LANES..]);
-                    let result = RowResult { weighted, sum, max: pass.buffers.max[row] };
-                    match item.partial {
-                        None => outputs.write(r, value_dim, result),
-                        Some(_) => outputs.write_partial(r, value_dim, result),
-                    }
-                }
-            }
-        }
+        let result = pass.run(output);
         let Pass { mask, score, .. } = pass;
         workspace.mask_registers = mask.map(RowEvaluator::into_registers).unwrap_or_default();
         workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();
         result.map_err(AttentionError::from)
     }
-}
-
-/// The sum of the partial sums of a row, in halves: no chain of sixteen additions.
-fn sum(partial: &[f32]) -> f32 {
-    let mut sums: [f32; SUM_LANES] = std::array::from_fn(|i| partial[i]);
-    let mut half = SUM_LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }

@@ -25,6 +25,7 @@ mod tests;
 mod tiles;
 mod workspace;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::attention::{AttentionError, ElementsMut, Problem};
@@ -77,10 +78,12 @@ pub fn attention(
     // A block mask proves that its mask does not fault.
     let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
     let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     let job = Job {
+        call: CALLS.fetch_add(1, Ordering::Relaxed),
         problem,
         shape,
-        isa: isa.set(),
+        isa,
         kernels: Kernels::new(isa, problem.query.dtype()),
         tiles,
         mask: mask.as_ref(),

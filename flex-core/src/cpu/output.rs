@@ -3,8 +3,10 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::kernel::{SUM_LANES, compiled_for_each_set};
 use crate::attention::{DType, ElementsMut};
 
 /// The output buffers of a call.
@@ -112,9 +114,15 @@ impl OutputRows<'_> {
     /// Writes row `i` of these rows.
     pub(super) fn write(&mut self, i: usize, columns: usize, row: RowResult) {
         let RowResult { weighted, sum, max } = row;
-        // A row without any weight is zero; a NaN sum makes the row NaN.
+        self.write_columns(i, &weighted[..columns], sum);
+        self.write_statistics(i, sum, max);
+    }
+
+    /// A row without any weight is zero; a NaN sum makes the row NaN.
+    #[inline(always)]
+    fn write_columns(&mut self, i: usize, weighted: &[f32], sum: f32) {
         let inverse = if sum == 0.0 { 0.0 } else { 1.0 / sum };
-        let (weighted, range) = (&weighted[..columns], i * columns..(i + 1) * columns);
+        let range = i * weighted.len()..(i + 1) * weighted.len();
         match &mut self.out {
             ElementsMut::F32(out) => {
                 for (x, w) in out[range].iter_mut().zip(weighted) {
@@ -122,16 +130,23 @@ impl OutputRows<'_> {
                 }
             }
             ElementsMut::F16(out) => {
-                for (x, w) in out[range].iter_mut().zip(weighted) {
-                    *x = f16::from_f32(w * inverse);
+                let mut normalised = [0.0; 64];
+                for (out, weighted) in out[range].chunks_mut(64).zip(weighted.chunks(64)) {
+                    let normalised = &mut normalised[..weighted.len()];
+                    normalised.iter_mut().zip(weighted).for_each(|(x, w)| *x = w * inverse);
+                    out.convert_from_f32_slice(normalised);
                 }
             }
             ElementsMut::BF16(out) => {
                 for (x, w) in out[range].iter_mut().zip(weighted) {
-                    *x = bf16::from_f32(w * inverse);
+                    *x = bf16::from_bits(nearest_bf16(w * inverse));
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn write_statistics(&mut self, i: usize, sum: f32, max: f32) {
         if let Some(lse) = &mut self.lse {
             lse[i] = if sum == 0.0 {
                 f32::NEG_INFINITY
@@ -141,6 +156,82 @@ impl OutputRows<'_> {
         }
         if let Some(max_scores) = &mut self.max_scores {
             max_scores[i] = if sum.is_nan() { f32::NAN } else { max * std::f32::consts::LN_2 };
+        }
+    }
+}
+
+/// Some rows of a pass when their keys are done.
+pub(super) struct FinishedRows<'a> {
+    /// Rows of Σ weight · value, `stride` apart.
+    pub(super) weighted: &'a [f32],
+    pub(super) stride: usize,
+    /// [`SUM_LANES`] partial sums of the weights a row.
+    pub(super) sums: &'a [f32],
+    /// The maximum of each row, in the units of the exponent of 2.
+    pub(super) max: &'a [f32],
+    /// The columns of the output.
+    pub(super) columns: usize,
+}
+
+compiled_for_each_set! {
+    /// Writes the rows to the first ones of the output.
+    pub(super) fn write_rows(to: &mut OutputRows, rows: FinishedRows) = write_all;
+}
+
+#[inline(always)]
+fn write_all(to: &mut OutputRows, rows: FinishedRows) {
+    let partial_sums = rows.sums.as_chunks::<SUM_LANES>().0;
+    let weighted = rows.weighted.chunks_exact(rows.stride);
+    for (i, ((weighted, sums), max)) in weighted.zip(partial_sums).zip(rows.max).enumerate() {
+        let sum = sum(sums);
+        to.write_columns(i, &weighted[..rows.columns], sum);
+        to.write_statistics(i, sum, *max);
+    }
+}
+
+/// Writes the rows as partial results.
+pub(super) fn write_partial_rows(to: &mut OutputRows, rows: FinishedRows) {
+    let partial_sums = rows.sums.as_chunks::<SUM_LANES>().0;
+    let weighted = rows.weighted.chunks_exact(rows.stride);
+    for (i, ((weighted, sums), max)) in weighted.zip(partial_sums).zip(rows.max).enumerate() {
+        to.write_partial(i, rows.columns, RowResult { weighted, sum: sum(sums), max: *max });
+    }
+}
+
+/// The sum of the partial sums of a row, in halves: no chain of sixteen additions.
+#[inline(always)]
+pub(super) fn sum(partial: &[f32; SUM_LANES]) -> f32 {
+    let mut sums = *partial;
+    let mut half = SUM_LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// The bits of the nearest bf16, of two equally near ones the even one. Without branches, so that rows become vectors.
+#[inline(always)]
+fn nearest_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if x.is_nan() { quiet } else { rounded }) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_the_type() {
+        for bits in (0..=u32::MAX).step_by(4099) {
+            for bits in [bits, bits | 0x7fff, bits & 0xffff_0000 | 0x8000] {
+                let x = f32::from_bits(bits);
+                assert_eq!(nearest_bf16(x), bf16::from_f32(x).to_bits(), "{x:e} ({bits:#x})");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::kernel::{Kernels, Packing};
+use super::kernel::{Kernels, Packing, compiled_for_each_set};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 
 /// One head of a tensor: rows of `len` elements.
@@ -28,6 +28,7 @@ impl<'a> Head<'a> {
     }
 
     /// A row widened to f32, in `buffer` unless it can be borrowed.
+    #[inline(always)]
     pub(super) fn row<'b>(&self, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,
@@ -58,9 +59,20 @@ impl<'a> Head<'a> {
     }
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    /// All rows and the distance of two, where they are f32 that lie side by side.
+    pub(super) fn f32_rows(&self) -> Option<(&'a [f32], usize)> {
+        match self.elements {
+            Elements::F32(data) if self.column_stride == 1 && self.row_stride >= self.columns => {
+                Some((&data[self.start..], self.row_stride))
+            }
+            _ => None,
+        }
+    }
+
     /// A row of bf16 elements that lie side by side.
-    fn bf16_row(&self, row: usize) -> Option<&[u16]> {
+    #[inline(always)]
+    fn bf16_row(&self, row: usize) -> Option<&'a [u16]> {
         let start = self.start + row * self.row_stride;
         match self.elements {
             Elements::BF16(data) if self.column_stride == 1 => {
@@ -71,21 +83,51 @@ impl Head<'_> {
     }
 }
 
-/// Where a row's elements become units: f32 as they are, bf16 in pairs, with zeros at the end.
-fn units<'b>(kernels: &Kernels, row: &'b [f32], buffer: &'b mut [f32]) -> &'b [f32] {
+/// A row times `factor` as units, with zeros up to a whole number of them; in one of the buffers unless it can be borrowed.
+/// bf16 takes factors that are powers of two, 0 or −1.
+#[inline(always)]
+fn units<'b>(
+    kernels: &Kernels,
+    head: &Head<'b>,
+    row: usize,
+    factor: f32,
+    wide: &'b mut [f32],
+    packed: &'b mut [f32],
+) -> &'b [f32] {
     if kernels.packing == Packing::F32 {
-        return row;
+        let row = head.row(row, wide);
+        if factor == 1.0 {
+            return row;
+        }
+        let scaled = &mut packed[..head.columns];
+        scaled.iter_mut().zip(row).for_each(|(to, x)| *to = x * factor);
+        return scaled;
     }
-    let buffer = &mut buffer[..kernels.packing.units(row.len())];
-    let (pairs, last) = row.as_chunks::<2>();
-    for (unit, [low, high]) in buffer.iter_mut().zip(pairs) {
-        *unit = pair(*low, *high);
+    let units = kernels.packing.units(head.columns);
+    let packed = &mut packed[..units];
+    if let Some(elements) = head.bf16_row(row) {
+        if factor == 1.0
+            && elements.len() == 2 * units
+            && let Ok(units) = bytemuck::try_cast_slice(elements)
+        {
+            return units;
+        }
+        packed[elements.len() / 2..].fill(0.0);
+        let to: &mut [u16] = bytemuck::must_cast_slice_mut(packed);
+        for (to, &x) in to.iter_mut().zip(elements) {
+            *to = ((f32::from_bits(u32::from(x) << 16) * factor).to_bits() >> 16) as u16;
+        }
+        return packed;
     }
-    buffer[pairs.len()..].fill(0.0);
+    let (pairs, last) = head.row(row, wide).as_chunks::<2>();
+    for (unit, [low, high]) in packed.iter_mut().zip(pairs) {
+        *unit = pair(low * factor, high * factor);
+    }
+    packed[pairs.len()..].fill(0.0);
     if let [low] = last {
-        buffer[pairs.len()] = pair(*low, 0.0);
+        packed[pairs.len()] = pair(low * factor, 0.0);
     }
-    buffer
+    packed
 }
 
 /// Two floats that are bf16, the first one in the lower half.
@@ -103,6 +145,16 @@ pub(super) struct Scratch {
     packed: [RowBuffer; 8],
 }
 
+impl Scratch {
+    /// For each of eight rows a buffer to widen it in, and one for its units.
+    #[inline(always)]
+    fn each(&mut self) -> [(&mut RowBuffer, &mut RowBuffer); 8] {
+        let [a, b, c, d, e, f, g, h] = &mut self.wide;
+        let [i, j, k, l, m, n, o, p] = &mut self.packed;
+        [(a, i), (b, j), (c, k), (d, l), (e, m), (f, n), (g, o), (h, p)]
+    }
+}
+
 /// What stands for rows past the end. Never written.
 static ZEROS: RowBuffer = [0.0; MAX_HEAD_DIM];
 
@@ -112,128 +164,154 @@ impl Default for Scratch {
     }
 }
 
-/// Queries as strips, times `factor` (which is 1, 0 or −1 for bf16); rows past the end are zero.
-pub(super) fn query(
-    kernels: &Kernels,
-    head: &Head,
-    rows: Range<usize>,
-    factor: f32,
-    scratch: &mut Scratch,
-    to: &mut [f32],
-) {
+/// Rows of a head on their way into packed operands.
+pub(super) struct Packed<'a, 'b> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) head: Head<'b>,
+    pub(super) rows: Range<usize>,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) to: &'a mut [f32],
+}
+
+compiled_for_each_set! {
+    /// Queries as strips, times `factor` (which is a power of two, 0 or −1 for bf16); rows past the end are zero.
+    pub(super) fn query(task: Packed, factor: f32) = query_strips;
+}
+
+compiled_for_each_set! {
+    /// Keys as panels `[panels][units][panel]`; keys past the end are zero up to a whole panel.
+    pub(super) fn key(task: Packed) = key_panels;
+}
+
+compiled_for_each_set! {
+    /// Values as panels `[panels][panel_units][panel]`; columns past the end, and keys up to a whole number of units
+    /// (of tile registers), are zero.
+    pub(super) fn value(task: Packed, panel_units: usize) = value_panels;
+}
+
+#[inline(always)]
+fn query_strips(task: Packed, factor: f32) {
+    let Packed { kernels, head, rows, scratch, to } = task;
     let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
-    if kernels.packing == Packing::F32 && strip == 8 {
-        return query_strips_of_8(kernels, head, rows, factor, scratch, to);
+    if kernels.packing == Packing::Bf16Tiles {
+        let [(wide, packed), ..] = scratch.each();
+        let (present, spare) = to.split_at_mut(rows.len() * units_each);
+        for (row, to) in rows.zip(present.chunks_exact_mut(units_each)) {
+            to.copy_from_slice(units(kernels, &head, row, factor, wide, packed));
+        }
+        spare.fill(0.0);
+        return;
     }
-    let Scratch { wide: [wide, scaled, ..], packed: [packed, ..] } = scratch;
+    if strip == 8 {
+        let strips = to.chunks_exact_mut(8 * units_each);
+        for (to, first) in strips.zip((rows.start..).step_by(8)) {
+            let rows = first..rows.end.min(first + 8);
+            transpose(kernels, &head, rows, factor, scratch, (to, 8));
+        }
+        return;
+    }
+    let [(wide, packed), ..] = scratch.each();
     to.fill(0.0);
     for (i, row) in rows.enumerate() {
-        let scaled = &mut scaled[..head.columns];
-        for (x, y) in scaled.iter_mut().zip(head.row(row, wide)) {
-            *x = y * factor;
-        }
-        let units = units(kernels, scaled, packed);
-        let to = &mut to[i / strip * strip * units_each..];
-        match kernels.packing {
-            Packing::Bf16Tiles => to[i % strip * units_each..][..units_each].copy_from_slice(units),
-            _ => {
-                for (unit, &x) in units.iter().enumerate() {
-                    to[unit * strip + i % strip] = x;
-                }
-            }
+        let to = &mut to[i / strip * strip * units_each + i % strip..];
+        let units = units(kernels, &head, row, factor, wide, packed);
+        for (unit, &x) in units.iter().enumerate() {
+            to[unit * strip] = x;
         }
     }
 }
 
-fn query_strips_of_8(
+/// Writes at most eight rows as columns, `stride` apart; absent rows are zero.
+#[inline(always)]
+fn transpose(
     kernels: &Kernels,
     head: &Head,
     rows: Range<usize>,
     factor: f32,
     scratch: &mut Scratch,
-    to: &mut [f32],
+    (to, stride): (&mut [f32], usize),
 ) {
-    let strips = to.chunks_exact_mut(8 * head.columns);
-    for (to, first) in strips.zip(rows.clone().step_by(8)) {
-        let mut sources: [&[f32]; 8] = [&ZEROS[..head.columns]; 8];
-        let buffers = scratch.wide.iter_mut().zip(&mut scratch.packed);
-        for ((source, (wide, scaled)), row) in sources.iter_mut().zip(buffers).zip(first..rows.end) {
-            let scaled = &mut scaled[..head.columns];
-            for (x, y) in scaled.iter_mut().zip(head.row(row, wide)) {
-                *x = y * factor;
-            }
-            *source = scaled;
-        }
-        kernels.transpose(sources, to, 8);
+    let mut sources: [&[f32]; 8] = [&ZEROS[..kernels.packing.units(head.columns)]; 8];
+    for ((source, (wide, packed)), row) in sources.iter_mut().zip(scratch.each()).zip(rows) {
+        *source = units(kernels, head, row, factor, wide, packed);
     }
+    kernels.transpose(sources, to, stride);
 }
 
-/// Keys as panels `[panels][units][panel]`; keys past the end are zero up to a whole panel.
-pub(super) fn key(kernels: &Kernels, head: &Head, rows: Range<usize>, scratch: &mut Scratch, to: &mut [f32]) {
+#[inline(always)]
+fn key_panels(task: Packed) {
+    let Packed { kernels, head, rows, scratch, to } = task;
     let (panel, units_each) = (kernels.panel, kernels.packing.units(head.columns));
     for first in (0..rows.len().next_multiple_of(panel)).step_by(8) {
-        let mut sources: [&[f32]; 8] = [&ZEROS[..units_each]; 8];
-        let buffers = scratch.wide.iter_mut().zip(&mut scratch.packed);
         let present = rows.start + first..rows.end.min(rows.start + first + 8);
-        for ((source, (wide, packed)), row) in sources.iter_mut().zip(buffers).zip(present) {
-            *source = match head.bf16_row(row) {
-                Some(elements) if kernels.packing != Packing::F32 => {
-                    let packed = &mut packed[..units_each];
-                    packed[elements.len() / 2..].fill(0.0);
-                    let bytes: &mut [u16] = bytemuck::must_cast_slice_mut(packed);
-                    bytes[..elements.len()].copy_from_slice(elements);
-                    packed
-                }
-                _ => units(kernels, head.row(row, wide), packed),
-            };
-        }
         let to = &mut to[first / panel * panel * units_each + first % panel..];
-        kernels.transpose(sources, to, panel);
+        transpose(kernels, &head, present, 1.0, scratch, (to, panel));
     }
 }
 
-/// Values as panels `[panels][panel_units][panel]`; columns past the end, and keys up to a whole number of units
-/// (of tile registers), are zero.
-pub(super) fn value(
-    kernels: &Kernels,
-    head: &Head,
-    rows: Range<usize>,
-    scratch: &mut Scratch,
-    (to, panel_units): (&mut [f32], usize),
-) {
-    let (panel, units_each) = (kernels.panel, panel_units);
-    let [even_buffer, odd_buffer, ..] = &mut scratch.wide;
-    let depth = if kernels.packing == Packing::F32 { 1 } else { 2 };
-    let whole_pairs = if depth == 2 && head.bf16_row(rows.start).is_some() { rows.len() / 2 } else { 0 };
-    for unit in 0..whole_pairs {
-        let row = rows.start + 2 * unit;
-        let (Some(even), Some(odd)) = (head.bf16_row(row), head.bf16_row(row + 1)) else { break };
-        for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
-            let to = &mut to[(p * units_each + unit) * panel..][..panel];
-            for (x, (&even, &odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
-                *x = f32::from_bits(u32::from(even) | u32::from(odd) << 16);
-            }
-            to[even.len()..].fill(0.0);
-        }
+#[inline(always)]
+fn value_panels(task: Packed, panel_units: usize) {
+    match task.kernels.panel {
+        16 => value_panels_of::<16>(task, panel_units),
+        _ => value_panels_of::<32>(task, panel_units),
     }
-    for unit in whole_pairs..kernels.packing.units(rows.len()) {
-        let row = |i: usize, buffer| -> &[f32] {
-            let row = rows.start + unit * depth + i;
+}
+
+/// `PANEL` is the panel of the kernels.
+#[inline(always)]
+fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
+    let Packed { kernels, head, rows, scratch, to } = task;
+    let [even_buffer, odd_buffer, ..] = &mut scratch.wide;
+    let is_f32 = kernels.packing == Packing::F32;
+    let depth = if is_f32 { 1 } else { 2 };
+    for unit in 0..kernels.packing.units(rows.len()) {
+        let row = rows.start + unit * depth;
+        let to = to[unit * PANEL..].chunks_mut(panel_units * PANEL);
+        let pair_of_bf16 = |row| Some((head.bf16_row(row)?, head.bf16_row(row + 1)?));
+        if !is_f32
+            && row + 1 < rows.end
+            && let Some((even, odd)) = pair_of_bf16(row)
+        {
+            interleave::<PANEL, u16>(to, even, odd, |even, odd| {
+                f32::from_bits(u32::from(even) | u32::from(odd) << 16)
+            });
+            continue;
+        }
+        let row_of = |row, buffer| -> &[f32] {
             if row < rows.end { head.row(row, buffer) } else { &ZEROS[..head.columns] }
         };
-        let even = row(0, even_buffer);
-        let odd = if depth == 2 { row(1, odd_buffer) } else { even };
-        for (p, (even, odd)) in even.chunks(panel).zip(odd.chunks(panel)).enumerate() {
-            let to = &mut to[(p * units_each + unit) * panel..][..panel];
-            match depth {
-                1 => to[..even.len()].copy_from_slice(even),
-                _ => {
-                    for (x, (even, odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
-                        *x = pair(*even, *odd);
-                    }
-                }
-            }
-            to[even.len()..].fill(0.0);
+        let even = row_of(row, even_buffer);
+        if is_f32 {
+            interleave::<PANEL, f32>(to, even, even, |x, _| x);
+        } else {
+            interleave::<PANEL, f32>(to, even, row_of(row + 1, odd_buffer), pair);
+        }
+    }
+}
+
+/// Writes a row of units made of two rows of elements to the beginnings of the panels.
+#[inline(always)]
+fn interleave<'t, const PANEL: usize, T: Copy>(
+    panels: impl Iterator<Item = &'t mut [f32]>,
+    even: &[T],
+    odd: &[T],
+    unit: impl Fn(T, T) -> f32,
+) {
+    let (even, even_rest) = even.as_chunks::<PANEL>();
+    let (odd, odd_rest) = odd.as_chunks::<PANEL>();
+    let mut panels = panels;
+    for ((even, odd), to) in even.iter().zip(odd).zip(&mut panels) {
+        for (to, (&even, &odd)) in to[..PANEL].iter_mut().zip(even.iter().zip(odd)) {
+            *to = unit(even, odd);
+        }
+    }
+    if !even_rest.is_empty()
+        && let Some(to) = panels.next()
+    {
+        let to = &mut to[..PANEL];
+        to[even_rest.len()..].fill(0.0);
+        for (to, (&even, &odd)) in to.iter_mut().zip(even_rest.iter().zip(odd_rest)) {
+            *to = unit(even, odd);
         }
     }
 }

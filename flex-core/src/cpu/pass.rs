@@ -8,8 +8,9 @@
 use std::ops::Range;
 
 use super::item::{Item, Job};
-use super::kernel::{MAX_STRIPS, SUM_LANES, SoftmaxRows, TILE_KEYS};
-use super::pack::{self, Head};
+use super::kernel::{MAX_STRIPS, Packing, QueryRows, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows};
+use super::output::{self, FinishedRows, Output};
+use super::pack::{self, Head, Packed};
 use super::tiles::{Coverage, tile_of};
 use super::workspace::{Buffers, Sizes};
 use crate::mask::{Origin, TileKind};
@@ -18,6 +19,10 @@ use crate::rows::{RowEvaluator, ScoreRows};
 
 /// The rows of a block: the queries that go through a window of keys together. Their scores stay in the nearest cache.
 pub(super) const BLOCK_ROWS: usize = 32;
+
+/// Rows of values that are further apart, in floats, share too few sets of the nearest cache to be read many times where
+/// they lie.
+const DENSE_STRIDE: usize = 64;
 
 /// How the queries of an item become rows: head by head, in blocks, the last one of a head with rows to spare.
 #[derive(Clone, Copy)]
@@ -60,110 +65,194 @@ pub(super) struct Pass<'w, 'p> {
     pub(super) buffers: Buffers<'w>,
     pub(super) mask: Option<RowEvaluator<'p>>,
     pub(super) score: Option<RowEvaluator<'p>>,
+    /// The rows of the values and their stride, where the kernels can read them as they are.
+    pub(super) value_in_place: Option<(&'p [f32], usize)>,
 }
 
 /// A block of rows and a window of at most [`TILE_KEYS`] packed keys.
 struct Visit {
     head: usize,
     queries: Range<usize>,
-    /// The first row in the item's buffers.
+    /// The block's first row in the item, and in the buffers of rows.
     row: usize,
+    slot: usize,
     keys: Range<usize>,
     /// Where the window begins in the packed keys.
     first: usize,
 }
 
-impl Pass<'_, '_> {
-    /// Computes the rows.
+impl<'p> Pass<'_, 'p> {
+    /// Computes the rows and writes them.
     ///
     /// # Errors
     /// The first fault of a mod on the way.
-    pub(super) fn all_keys(&mut self) -> Result<(), ModFault> {
-        let (block_rows, units) = (self.sizes.block_rows, self.sizes.units);
-        for i in 0..self.rows.blocks() {
-            let (head, queries) = self.rows.block(self.item, i);
-            let head = Head::new(&self.job.problem.query, self.item.batch, head);
-            let to = &mut self.buffers.query[i * block_rows * units..][..block_rows * units];
-            pack::query(self.job.kernels, &head, queries, self.job.factors().0, self.buffers.scratch, to);
+    pub(super) fn run(&mut self, output: &Output) -> Result<(), ModFault> {
+        let block_rows = self.sizes.block_rows;
+        let intervals = self.rows_are_intervals();
+        if intervals && let Some(keys) = self.one_chunk() {
+            // Blocks come one after the other, each from its queries to its results in the nearest cache.
+            if !keys.is_empty() {
+                self.pack_keys(keys.clone());
+            }
+            for i in 0..self.rows.blocks() {
+                self.begin(i, 0);
+                self.walk_chunk(i, 0, &keys)?;
+                self.finish(i, 0, output);
+            }
+            return Ok(());
         }
-        self.buffers.out.fill(0.0);
-        self.buffers.sums.fill(0.0);
-        self.buffers.max.fill(f32::NEG_INFINITY);
-        match self.rows_are_intervals() {
-            true => self.walk_intervals(),
-            false => self.walk_tiles(),
+        self.value_in_place = self.value_in_place.filter(|(_, stride)| *stride <= DENSE_STRIDE);
+        for i in 0..self.rows.blocks() {
+            self.begin(i, i * block_rows);
+        }
+        match intervals {
+            true => self.walk_intervals()?,
+            false => self.walk_tiles()?,
+        }
+        for i in 0..self.rows.blocks() {
+            self.finish(i, i * block_rows, output);
+        }
+        Ok(())
+    }
+
+    /// Packs the queries of a block, and makes its results those of no key.
+    fn begin(&mut self, block: usize, slot: usize) {
+        let Sizes { block_rows, units, columns, .. } = self.sizes;
+        let (head, queries) = self.rows.block(self.item, block);
+        let in_place = self.query_in_place(head, &queries).is_some();
+        let (buffers, rows) = (&mut self.buffers, slot..slot + block_rows);
+        if !in_place {
+            let head = Head::new(&self.job.problem.query, self.item.batch, head);
+            let to = &mut buffers.query[rows.start * units..rows.end * units];
+            let (kernels, scratch) = (self.job.kernels, &mut *buffers.scratch);
+            let task = Packed { kernels, head, rows: queries, scratch, to };
+            pack::query(self.job.isa, task, self.job.factors().0);
+        }
+        buffers.out[rows.start * columns..rows.end * columns].fill(0.0);
+        buffers.sums[rows.start * SUM_LANES..rows.end * SUM_LANES].fill(0.0);
+        buffers.max[rows].fill(f32::NEG_INFINITY);
+    }
+
+    /// The queries of a block where they lie, and their stride, if the kernels can read them there.
+    fn query_in_place(&self, head: usize, queries: &Range<usize>) -> Option<(&'p [f32], usize)> {
+        let job = self.job;
+        if job.kernels.packing != Packing::F32
+            || job.factors().0 != 1.0
+            || queries.len() != self.sizes.block_rows
+        {
+            return None;
+        }
+        let (rows, stride) = Head::new(&job.problem.query, self.item.batch, head).f32_rows()?;
+        (stride > 1).then(|| (&rows[queries.start * stride..], stride))
+    }
+
+    /// Writes the results of a block.
+    fn finish(&self, block: usize, slot: usize, output: &Output) {
+        let (item, shape, stride) = (self.item, &self.job.shape, self.sizes.columns);
+        let (head, queries) = self.rows.block(item, block);
+        let first = match item.partial {
+            None => (item.batch * shape.heads + head) * shape.q_len + queries.start,
+            Some(first) => first + (head - item.heads.start) * shape.q_len + queries.start,
+        };
+        let rows = slot..slot + queries.len();
+        let finished = FinishedRows {
+            weighted: &self.buffers.out[rows.start * stride..rows.end * stride],
+            stride,
+            sums: &self.buffers.sums[rows.start * SUM_LANES..rows.end * SUM_LANES],
+            max: &self.buffers.max[rows.clone()],
+            columns: shape.value_dim,
+        };
+        // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are different.
+        let mut outputs = unsafe { output.rows(first..first + queries.len()) };
+        match item.partial {
+            None => output::write_rows(self.job.isa, &mut outputs, finished),
+            Some(_) => output::write_partial_rows(&mut outputs, finished),
         }
     }
 
     /// Finds the interval of keys that each row keeps, if that is what rows keep.
     fn rows_are_intervals(&mut self) -> bool {
         let (item, tiles) = (self.item, &self.job.tiles);
+        if self.buffers.kept_of.is_some() {
+            return true;
+        }
         let per_head = self.rows.blocks_per_head * self.sizes.block_rows;
         for (head, kept) in item.heads.clone().zip(self.buffers.kept.chunks_exact_mut(per_head)) {
             let (kept, spare) = kept.split_at_mut(item.queries.len());
             spare.fill(0..0);
-            let known = match (tiles.mask, &mut self.mask) {
-                (Some(block_mask), Some(mask)) => {
-                    let keys = tiles.hull(item.batch, head, &item.queries);
-                    let keys = keys.start.max(item.keys.start)..keys.end.min(item.keys.end);
-                    // Of given tiles, what is skipped may be anything.
-                    block_mask.origin() != Origin::Given
-                        && (keys.is_empty() && {
-                            kept.fill(0..0);
-                            true
-                        } || mask.mask_intervals([item.batch, head], item.queries.clone(), keys, kept))
-                }
-                _ => {
-                    kept.fill(item.keys.start as u32..item.keys.end as u32);
-                    true
-                }
+            let (Some(block_mask), Some(mask)) = (tiles.mask, &mut self.mask) else {
+                kept.fill(item.keys.start as u32..item.keys.end as u32);
+                continue;
             };
-            if !known {
+            // Of given tiles, what is skipped may be anything.
+            if block_mask.origin() == Origin::Given {
+                return false;
+            }
+            let keys = tiles.hull(item.batch, head, &item.queries);
+            let keys = keys.start.max(item.keys.start)..keys.end.min(item.keys.end);
+            if keys.is_empty() {
+                kept.fill(0..0);
+            } else if !mask.mask_intervals([item.batch, head], item.queries.clone(), keys, kept) {
                 return false;
             }
         }
+        *self.buffers.kept_of = self.job.kept_of(item);
         true
     }
 
+    /// The keys that some row keeps, if they are intervals that are packed at one go.
+    fn one_chunk(&self) -> Option<Range<usize>> {
+        let all = hull(self.buffers.kept).unwrap_or(0..0);
+        (all.len() <= self.buffers.chunk_keys).then_some(all)
+    }
+
     fn walk_intervals(&mut self) -> Result<(), ModFault> {
-        let (rows, block_rows) = (self.rows, self.sizes.block_rows);
         let Some(all) = hull(self.buffers.kept) else { return Ok(()) };
-        let mut start = all.start;
-        while start < all.end {
+        for start in all.clone().step_by(self.buffers.chunk_keys) {
             let chunk = start..all.end.min(start + self.buffers.chunk_keys);
-            start = chunk.end;
             let mut is_packed = false;
-            for i in 0..rows.blocks() {
-                let of_rows = i * block_rows..(i + 1) * block_rows;
-                let Some(keys) = hull(&self.buffers.kept[of_rows.clone()]) else { continue };
-                let keys = keys.start.max(chunk.start)..keys.end.min(chunk.end);
+            for i in 0..self.rows.blocks() {
+                let keys = self.kept_keys(i, &chunk);
                 if keys.is_empty() {
                     continue;
                 }
                 if !std::mem::replace(&mut is_packed, true) {
                     self.pack_keys(chunk.clone());
                 }
-                let (head, queries) = rows.block(self.item, i);
-                let everywhere = kept_by_all(&self.buffers.kept[of_rows.clone()][..queries.len()]);
-                let lanes = self.job.kernels.lanes;
-                let mut first = (keys.start - chunk.start) / lanes * lanes;
-                while chunk.start + first < keys.end {
-                    let window = chunk.start + first..keys.end.min(chunk.start + first + TILE_KEYS);
-                    let is_full = everywhere.start <= window.start && window.end <= everywhere.end;
-                    let visit = Visit {
-                        head,
-                        queries: queries.clone(),
-                        row: of_rows.start,
-                        keys: window.clone(),
-                        first,
-                    };
-                    match is_full && window.len().is_multiple_of(lanes) {
-                        true => self.full(&visit)?,
-                        false => self.strips_of_intervals(&visit)?,
-                    }
-                    first += TILE_KEYS;
-                }
+                self.walk_chunk(i, i * self.sizes.block_rows, &chunk)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Between which keys of a chunk the rows of a block keep some.
+    fn kept_keys(&self, block: usize, chunk: &Range<usize>) -> Range<usize> {
+        let block_rows = self.sizes.block_rows;
+        let keys = hull(&self.buffers.kept[block * block_rows..][..block_rows]).unwrap_or(0..0);
+        keys.start.max(chunk.start)..keys.end.min(chunk.end)
+    }
+
+    /// Takes a block through packed keys.
+    fn walk_chunk(&mut self, block: usize, slot: usize, chunk: &Range<usize>) -> Result<(), ModFault> {
+        let keys = self.kept_keys(block, chunk);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let row = block * self.sizes.block_rows;
+        let (head, queries) = self.rows.block(self.item, block);
+        let everywhere = kept_by_all(&self.buffers.kept[row..][..queries.len()]);
+        let lanes = self.job.kernels.lanes;
+        let mut first = (keys.start - chunk.start) / lanes * lanes;
+        while chunk.start + first < keys.end {
+            let window = chunk.start + first..keys.end.min(chunk.start + first + TILE_KEYS);
+            let is_full = everywhere.start <= window.start && window.end <= everywhere.end;
+            let is_full = is_full && window.len().is_multiple_of(lanes);
+            let visit = Visit { head, queries: queries.clone(), row, slot, keys: window, first };
+            match is_full {
+                true => self.full(&visit)?,
+                false => self.strips_of_intervals(&visit)?,
+            }
+            first += TILE_KEYS;
         }
         Ok(())
     }
@@ -189,7 +278,7 @@ impl Pass<'_, '_> {
                     self.pack_keys(keys.clone());
                 }
                 let row = i * self.sizes.block_rows;
-                let visit = Visit { head, queries, row, keys: keys.clone(), first: 0 };
+                let visit = Visit { head, queries, row, slot: row, keys: keys.clone(), first: 0 };
                 match coverage {
                     Coverage::Full if keys.len().is_multiple_of(job.kernels.lanes) => self.full(&visit)?,
                     Coverage::Full => {
@@ -207,11 +296,15 @@ impl Pass<'_, '_> {
     fn pack_keys(&mut self, keys: Range<usize>) {
         let (job, item) = (self.job, self.item);
         let batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
-        let key_rows = Head::new(&job.problem.key, batch, item.kv_head);
-        let value_rows = Head::new(&job.problem.value, batch, item.kv_head);
+        let kernels = job.kernels;
         let Buffers { key, value, value_units, scratch, .. } = &mut self.buffers;
-        pack::key(job.kernels, &key_rows, keys.clone(), scratch, key);
-        pack::value(job.kernels, &value_rows, keys, scratch, (value, *value_units));
+        let (key, value) = (&mut **key, &mut **value);
+        let head = Head::new(&job.problem.key, batch, item.kv_head);
+        pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key });
+        if self.value_in_place.is_none() {
+            let head = Head::new(&job.problem.value, batch, item.kv_head);
+            pack::value(job.isa, Packed { kernels, head, rows: keys, scratch, to: value }, *value_units);
+        }
     }
 
     /// All keys of the window are kept, and they are whole vectors.
@@ -327,8 +420,14 @@ impl Pass<'_, '_> {
     /// The products of query and key of some rows of the block, over the vectors around the lanes of each strip; to
     /// where the score mod finds them, if there is one.
     fn plain_scores(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
+        let in_place = self.query_in_place(visit.head, &visit.queries);
         let (buffers, units) = (&mut self.buffers, self.sizes.units);
-        let query = &buffers.query[(visit.row + rows.start) * units..][..rows.len() * units];
+        let query = match in_place {
+            Some((from, stride)) => QueryRows::InPlace { rows: &from[rows.start * stride..], stride },
+            None => {
+                QueryRows::Packed(&buffers.query[(visit.slot + rows.start) * units..][..rows.len() * units])
+            }
+        };
         let to = if self.score.is_some() { &mut *buffers.plain_scores } else { &mut *buffers.scores };
         let to = &mut to[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
         self.job.kernels.scores(query, buffers.key, units, visit.first, lanes, to);
@@ -365,10 +464,10 @@ impl Pass<'_, '_> {
         kept: Option<&[Range<u32>]>,
     ) {
         let buffers = &mut self.buffers;
-        let of_item = visit.row + rows.start..visit.row + rows.end;
+        let of_block = visit.slot + rows.start..visit.slot + rows.end;
         let state = SoftmaxRows {
-            max: &mut buffers.max[of_item.clone()],
-            sums: &mut buffers.sums[of_item.start * SUM_LANES..of_item.end * SUM_LANES],
+            max: &mut buffers.max[of_block.clone()],
+            sums: &mut buffers.sums[of_block.start * SUM_LANES..of_block.end * SUM_LANES],
             rescale: &mut buffers.rescale[rows.clone()],
         };
         let scores = &mut buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
@@ -378,10 +477,15 @@ impl Pass<'_, '_> {
     /// Adds the products of some rows' weights and the values, strip by strip over its lanes.
     fn values(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
         let (buffers, columns) = (&mut self.buffers, self.sizes.columns);
-        let of_item = visit.row + rows.start..visit.row + rows.end;
+        let of_block = visit.slot + rows.start..visit.slot + rows.end;
         let weights = &buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
-        let value = (&*buffers.value, buffers.value_units, visit.first);
-        let out = &mut buffers.out[of_item.start * columns..of_item.end * columns];
+        let value = match self.value_in_place {
+            Some((rows, stride)) => ValueRows::InPlace { rows: &rows[visit.keys.start * stride..], stride },
+            None => {
+                ValueRows::Packed { panels: &*buffers.value, units: buffers.value_units, first: visit.first }
+            }
+        };
+        let out = &mut buffers.out[of_block.start * columns..of_block.end * columns];
         self.job.kernels.values(weights, value, lanes, &buffers.rescale[rows], out, columns);
     }
 }

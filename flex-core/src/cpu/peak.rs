@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::CpuOptions;
-use super::kernel::{Kernels, MAX_STRIPS, TILE_KEYS};
+use super::kernel::{Kernels, MAX_STRIPS, QueryRows, TILE_KEYS};
 use super::schedule;
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
@@ -42,7 +42,14 @@ fn measure(kernels: &Kernels) -> f64 {
     while start.elapsed() < DURATION {
         let stretch = Instant::now();
         for _ in 0..CALLS {
-            kernels.scores(&query, &key, units, 0, &lanes[..ROWS / kernels.strip], &mut scores);
+            kernels.scores(
+                QueryRows::Packed(&query),
+                &key,
+                units,
+                0,
+                &lanes[..ROWS / kernels.strip],
+                &mut scores,
+            );
             std::hint::black_box(&scores);
         }
         best = best.max(flops / stretch.elapsed().as_secs_f64() / 1e9);

@@ -42,10 +42,29 @@ pub(super) struct Workspace {
     pub(super) sums: Buffer,
     pub(super) rescale: Buffer,
     pub(super) keep: Vec<u32>,
-    pub(super) kept: Vec<Range<u32>>,
+    kept: [KeptRows; 8],
+    /// Which of them is overwritten next.
+    oldest_kept: usize,
     pub(super) scratch: Box<Scratch>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
+}
+
+/// Whose kept keys are known: items of other heads keep the same ones, where the mask does not depend on the head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeptOf {
+    pub(super) call: u64,
+    pub(super) batch: usize,
+    pub(super) heads: Range<usize>,
+    pub(super) queries: Range<usize>,
+    pub(super) keys: Range<usize>,
+}
+
+/// The keys that some rows keep.
+#[derive(Debug, Default)]
+struct KeptRows {
+    of: Option<KeptOf>,
+    rows: Vec<Range<u32>>,
 }
 
 /// The sizes of an item.
@@ -83,27 +102,41 @@ pub(super) struct Buffers<'w> {
     pub(super) rescale: &'w mut [f32],
     /// `[rows of a strip][TILE_KEYS]`.
     pub(super) keep: &'w mut [u32],
-    /// The keys that each row keeps, where these are intervals.
+    /// The keys that each row keeps, where these are intervals, and whose they are.
     pub(super) kept: &'w mut [Range<u32>],
+    pub(super) kept_of: &'w mut Option<KeptOf>,
     pub(super) scratch: &'w mut Scratch,
 }
 
 /// The most keys that are packed at a time: a document of a few hundred tokens is packed once for all its queries.
 const CHUNK_KEYS: usize = 512;
-/// The most bytes of packed keys and values, but for one tile: both stay in the second-level cache.
+/// The most bytes of packed keys, and of packed values, but for one tile: both stay in the second-level cache.
 const CHUNK_BYTES: usize = 256 << 10;
 
 impl Workspace {
-    /// Cuts the buffers for an item.
-    pub(super) fn buffers(&mut self, kernels: &Kernels, sizes: Sizes) -> Buffers<'_> {
+    /// Cuts the buffers for an item, with the kept keys of its rows if they are known.
+    pub(super) fn buffers(
+        &mut self,
+        kernels: &Kernels,
+        sizes: Sizes,
+        kept_of: Option<&KeptOf>,
+    ) -> Buffers<'_> {
         let Sizes { rows, block_rows, units, columns } = sizes;
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
-        let bytes_per_tile = 4 * (TILE_KEYS * units + kernels.packing.units(TILE_KEYS) * columns);
+        let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
         let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, CHUNK_KEYS / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);
         self.keep.resize(kernels.strip * TILE_KEYS, 0);
-        self.kept.resize(rows, 0..0);
+        let known = self.kept.iter().position(|kept| kept_of.is_some() && kept.of.as_ref() == kept_of);
+        let kept = known.unwrap_or_else(|| {
+            let oldest = self.oldest_kept;
+            self.oldest_kept = (oldest + 1) % self.kept.len();
+            self.kept[oldest].of = None;
+            oldest
+        });
+        let KeptRows { of: kept_of, rows: kept } = &mut self.kept[kept];
+        kept.resize(rows, 0..0);
         Buffers {
             query: self.query.take(rows * units),
             chunk_keys,
@@ -117,7 +150,8 @@ impl Workspace {
             sums: self.sums.take(rows * SUM_LANES),
             rescale: self.rescale.take(block_rows),
             keep: &mut self.keep,
-            kept: &mut self.kept,
+            kept,
+            kept_of,
             scratch: &mut self.scratch,
         }
     }

@@ -7,6 +7,15 @@ use super::slice::clipped;
 use super::{BlockMask, Extent, MaskError, Run, RunTable};
 
 impl BlockMask {
+    /// The block mask of the same mask and queries for more keys: what a cache holds after decoding another token. See
+    /// [`extend`](Self::extend), which lets the queries grow too.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    pub fn extend_keys(&self, kv_len: usize) -> Result<Self, MaskError> {
+        self.extend(self.extent.q_len, kv_len)
+    }
+
     /// The block mask of the same mask for longer sequences. Only new tiles are judged, and those that the old ends cut;
     /// the result is that of building anew.
     ///

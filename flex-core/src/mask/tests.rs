@@ -92,14 +92,51 @@ pub(super) fn blocks() -> impl Strategy<Value = BlockSize> {
     (side(), side()).prop_map(|(q, kv)| BlockSize { q, kv })
 }
 
+/// Problems for the main property: mostly small ones, and long thin ones that have several blocks of hundreds.
+fn problems() -> impl Strategy<Value = (Extent, BlockSize)> {
+    let thin = (1..3usize, 1..3usize, 1..=512usize, 1..=4usize, 1..=1100usize, any::<bool>()).prop_map(
+        |(batch, heads, block, side, len, is_tall)| match is_tall {
+            true => (Extent { batch, heads, q_len: len, kv_len: side }, BlockSize { q: block, kv: side }),
+            false => (Extent { batch, heads, q_len: side, kv_len: len }, BlockSize { q: side, kv: block }),
+        },
+    );
+    prop_oneof![19 => (extents(), blocks()), 1 => thin]
+}
+
+/// What the main property is tested on.
+#[test]
+fn the_cases_reach_all_kinds_of_problems() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let cases = (testing::masks(ExprConfig::mask()), problems());
+    let mut counts = [0usize; 8];
+    for _ in 0..4000 {
+        let (mask, (extent, block)) = cases.new_tree(&mut runner).unwrap().current();
+        let uses = |input| mask.bound().expr().uses(input);
+        let several = extent.q_len > block.q || extent.kv_len > block.kv;
+        let is_cut = !extent.q_len.is_multiple_of(block.q) || !extent.kv_len.is_multiple_of(block.kv);
+        let kinds = [
+            uses(Input::Batch) && extent.batch > 1,
+            uses(Input::Head) && extent.heads > 1,
+            uses(Input::Batch) && uses(Input::Head),
+            several && is_cut,
+            block.q != block.kv,
+            block.q == 1 || block.kv == 1,
+            several && block.q.max(block.kv) >= 128,
+            block.q.max(block.kv) > 448,
+        ];
+        counts.iter_mut().zip(kinds).for_each(|(count, is_kind)| *count += usize::from(is_kind));
+    }
+    assert!(counts.iter().all(|&count| count >= 40), "{counts:?} of 4000");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(testing::cases(20_000)))]
 
     #[test]
     fn tiles_are_those_of_dense_evaluation(
         mask in testing::masks(ExprConfig::mask()),
-        extent in extents(),
-        block in blocks(),
+        (extent, block) in problems(),
     ) {
         let built = BlockMask::builder(&mask).block_size(block).build(extent);
         match create_mask(&mask, extent) {
@@ -189,6 +226,21 @@ fn the_number_of_threads_does_not_show() {
     }
 }
 
+/// A mask that faults in most rows of tiles, at other places in every one.
+#[test]
+fn the_fault_does_not_depend_on_the_threads() {
+    let mask = document(&vec![0; 500]) & window(600);
+    let fault = |threads: usize| {
+        let built = BlockMask::builder(&mask).block_size(8).threads(threads).build(square(1500));
+        let Err(MaskError::Fault(fault)) = built else { panic!("expected a fault, got {built:?}") };
+        fault
+    };
+    let one = fault(1);
+    for threads in [2, 3, 5, 2, 3, 5] {
+        assert_eq!(fault(threads), one);
+    }
+}
+
 #[test]
 fn sizes_that_cannot_be_built_are_errors() {
     let mask = causal();
@@ -245,6 +297,8 @@ proptest! {
         let longer = Extent { q_len: extent.q_len + more_q, kv_len: extent.kv_len + more_kv, ..extent };
         let build = |extent| BlockMask::builder(&mask).block_size(block).build(extent);
         prop_assert_eq!(build(extent)?.extend(longer.q_len, longer.kv_len)?, build(longer)?);
+        let decoded = Extent { kv_len: longer.kv_len, ..extent };
+        prop_assert_eq!(build(extent)?.extend_keys(decoded.kv_len)?, build(decoded)?);
     }
 
     #[test]
@@ -364,6 +418,20 @@ proptest! {
         let dense = create_mask(&mask, extent)?;
         let safe = dense.keep.chunks(extent.kv_len).all(|row| row.contains(&true));
         prop_assert_eq!(built.rows_are_non_empty()?, safe);
+        for (group, rows) in dense.keep.chunks(extent.q_len * extent.kv_len).enumerate() {
+            let (b, h) = (group / dense.shape[1], group % dense.shape[1]);
+            let is_empty = |q: usize| !rows[q * extent.kv_len..][..extent.kv_len].contains(&true);
+            let empty: Vec<usize> = (0..extent.q_len).filter(|&q| is_empty(q)).collect();
+            let found = built.empty_rows(b, h)?;
+            prop_assert!(found.windows(2).all(|pair| pair[0].end < pair[1].start));
+            prop_assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), empty);
+            for q_block in 0..built.q_blocks() {
+                let tiles: Vec<bool> =
+                    (0..built.kv_blocks()).map(|kv| built.tile(b, h, q_block, kv).is_some()).collect();
+                let parts = tiles.chunk_by(|a, b| a == b).filter(|part| part[0]).count();
+                prop_assert_eq!(built.row_is_contiguous(b, h, q_block), parts <= 1);
+            }
+        }
         let gapless = built.to_dense().chunks(built.kv_blocks()).all(|row| {
             row.chunk_by(|a, b| a.is_some() == b.is_some()).filter(|part| part[0].is_some()).count() <= 1
         });

@@ -112,6 +112,40 @@ impl Code {
         }
     }
 
+    /// Replaces `tanh(score / cap) * cap` by one instruction, where nothing else needs the parts.
+    pub(super) fn fuse_soft_caps(&mut self) {
+        let [divide, multiply] = [BinaryOp::Div, BinaryOp::Mul].map(|op| Op::Binary(op, Type::F32));
+        let tanh = Op::Unary(UnaryOp::Tanh, Type::F32);
+        let uses = self.element_uses();
+        let maker = |element: &[Instr], operand, op| match operand {
+            Operand::Element(r) if uses[r as usize] == 1 => {
+                element.iter().position(|instr| instr.dst == r && instr.op == op)
+            }
+            _ => None,
+        };
+        let mut i = 0;
+        while i < self.element.len() {
+            let instr = self.element[i];
+            let found = [(instr.a, instr.b), (instr.b, instr.a)].into_iter().find_map(|(capped, cap)| {
+                let tanh = maker(&self.element, capped, tanh).filter(|_| instr.op == multiply)?;
+                let quotient = maker(&self.element, self.element[tanh].a, divide)?;
+                let divisor = self.element[quotient].b;
+                (!cap.is_lanes() && !divisor.is_lanes()).then_some((tanh, quotient, cap))
+            });
+            match found {
+                Some((tanh, quotient, cap)) => {
+                    let Instr { a, b, .. } = self.element[quotient];
+                    self.element[i] = Instr { op: Op::SoftCap, a, b, c: cap, ..instr };
+                    // The quotient comes before its tangent, and that before their product.
+                    self.element.remove(tanh);
+                    self.element.remove(quotient);
+                    i -= 1;
+                }
+                None => i += 1,
+            }
+        }
+    }
+
     /// Drops the instructions that the result, the fault and some more values do not need.
     pub(super) fn drop_unused(&mut self, also: impl Iterator<Item = Operand>) {
         let mut needed = Needed {

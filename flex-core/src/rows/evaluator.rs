@@ -44,6 +44,9 @@ impl RowProgram {
             let limits = bounds::limits(bound.expr(), &code);
             code.drop_unused(limits.iter().flat_map(Limits::operands));
             code.fuse();
+            if bound.expr().result_type() == Type::F32 {
+                code.fuse_soft_caps();
+            }
             code.find_last();
             (code.into(), limits.into())
         };

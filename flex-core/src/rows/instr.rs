@@ -50,6 +50,8 @@ pub(super) enum Op {
     Difference,
     /// `a · b + c` of f32, each operation rounded.
     MulAdd,
+    /// `c · tanh(a / b)` of f32, each operation as it is alone; b and c are the same for a whole row.
+    SoftCap,
 }
 
 /// `dst = op(a, b, c)`; what an operation does not take is `Const(0)`.

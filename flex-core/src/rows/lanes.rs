@@ -149,6 +149,7 @@ fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Ra
             Op::Load(capture) => load(&mut rows, capture, machine.captures),
             Op::Difference => zip(&mut rows, |a, b| (a.wrapping_sub(b) as i32 as f32).to_bits()),
             Op::MulAdd => each_row!(rows, |dst, a, b, c| mul_add(dst, a, b, c)),
+            Op::SoftCap => each_row!(rows, |dst, a, b, c| soft_cap::<A>(dst, a, b, c)),
         }
     }
 }
@@ -372,6 +373,32 @@ fn tanh<A: Fma>(rows: &mut Rows) {
         }
         splat => map_row(dst, splat, |x| math::tanh::<A>(f32::from_bits(x)).to_bits()),
     });
+}
+
+/// `cap · tanh(a / divisor)` in one go: a row of scores that are small beside the divisor needs neither a division nor an
+/// exponential.
+#[inline(always)]
+fn soft_cap<A: Fma>(dst: &mut [Group], a: Source, divisor: Source, cap: Source) {
+    let (Source::Splat(divisor), Source::Splat(cap)) = (divisor, cap) else { return };
+    let (b, cap) = (f32::from_bits(divisor), f32::from_bits(cap));
+    if let Source::Lanes(lanes) = a
+        && A::FUSED
+        && math::has_reciprocal(b)
+    {
+        let reciprocal = 1.0 / b;
+        let quotient = |x: u32| math::quotient::<A>(f32::from_bits(x), b, reciprocal);
+        // The quotients of what is below this round to what is small.
+        let limit = 0.999 * math::TANH_SMALL * b.abs();
+        let small = |all: bool, &x: &u32| all & math::divides_by_reciprocal_below(f32::from_bits(x), limit);
+        if lanes.as_flattened().iter().fold(true, small) {
+            return map_row(dst, a, |x| (math::tanh_small::<A>(quotient(x)) * cap).to_bits());
+        }
+        let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
+        if lanes.as_flattened().iter().fold(true, usual) {
+            return map_row(dst, a, |x| (math::tanh::<A>(quotient(x)) * cap).to_bits());
+        }
+    }
+    map_row(dst, a, |x| (math::tanh::<A>(f32::from_bits(x) / b) * cap).to_bits());
 }
 
 /// Quotients by one divisor, as rounded as a division's.

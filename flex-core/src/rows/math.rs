@@ -198,12 +198,22 @@ pub(super) fn has_reciprocal(b: f32) -> bool {
     (1e-18..1e18).contains(&b.abs())
 }
 
+/// From 2⁻⁶⁰ to 2⁶⁰.
+const LEAST_DIVIDEND: u32 = (127 - 60) << 23;
+const DIVIDENDS: u32 = 120 << 23;
+
 /// Whether [`quotient`] divides this number.
 #[inline(always)]
 pub(super) fn divides_by_reciprocal(a: f32) -> bool {
-    // Two comparisons of floats, in one of integers: from 2⁻⁶⁰ to 2⁶⁰.
-    const LEAST: u32 = (127 - 60) << 23;
-    (a.to_bits() & 0x7fff_ffff).wrapping_sub(LEAST) < 120 << 23
+    // Two comparisons of floats, in one of integers.
+    (a.to_bits() & 0x7fff_ffff).wrapping_sub(LEAST_DIVIDEND) < DIVIDENDS
+}
+
+/// The same, and |a| is less than `limit`.
+#[inline(always)]
+pub(super) fn divides_by_reciprocal_below(a: f32, limit: f32) -> bool {
+    let dividends = limit.to_bits().saturating_sub(LEAST_DIVIDEND).min(DIVIDENDS);
+    (a.to_bits() & 0x7fff_ffff).wrapping_sub(LEAST_DIVIDEND) < dividends
 }
 
 /// a / b, correctly rounded, from `reciprocal`, the nearest float to 1/b: the first remainder makes the quotient faithful,

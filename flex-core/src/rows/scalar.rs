@@ -41,6 +41,7 @@ pub(super) fn evaluate(op: Op, [a, b, c]: [u32; 3], captures: &[Capture]) -> u32
         Op::Offset { len } => a.wrapping_mul(len).wrapping_add(b.min(len - 1)),
         Op::Difference => (a.wrapping_sub(b) as i32 as f32).to_bits(),
         Op::MulAdd => (f32::from_bits(a) * f32::from_bits(b) + f32::from_bits(c)).to_bits(),
+        Op::SoftCap => (f32::from_bits(c) * (f32::from_bits(a) / f32::from_bits(b)).tanh()).to_bits(),
         Op::Load(capture) => {
             let element = captures[capture.index()].array().and_then(|array| array.get(a as usize));
             element.map_or(0, Scalar::bits)

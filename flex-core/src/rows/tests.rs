@@ -222,3 +222,55 @@ fn vector_functions_of_score_mods_are_close() {
         }
     }
 }
+
+/// `tanh(score / cap) * cap` is one instruction. Another use of the quotient keeps the parts apart: the same values.
+#[test]
+fn soft_caps_are_what_their_parts_are() {
+    for (divisor, cap) in
+        [(20.0f32, 20.0f32), (50.0, 50.0), (0.3, -0.3), (-3.0, 7.0), (0.0, 1.0), (1e30, 1e30)]
+    {
+        let mods = [false, true].map(|apart| {
+            let mut b = Builder::new();
+            let (score, divisor, cap) = (b.input(Input::Score), b.constant(divisor), b.constant(cap));
+            let quotient = b.binary(BinaryOp::Div, score, divisor);
+            let tanh = b.unary(UnaryOp::Tanh, quotient);
+            let mut root = if cap.0 % 2 == 0 {
+                b.binary(BinaryOp::Mul, tanh, cap)
+            } else {
+                b.binary(BinaryOp::Mul, cap, tanh)
+            };
+            if apart {
+                let is_nan = b.unary(UnaryOp::IsNan, quotient);
+                root = b.select(is_nan, quotient, root);
+            }
+            BoundExpr::new("soft cap", b.finish(root).unwrap(), vec![]).unwrap()
+        });
+        for isa in InstructionSet::ALL {
+            for step in [0.003f32, 0.2, 3.0, 1e7, 1e-30] {
+                let mut results = Vec::new();
+                for bound in &mods {
+                    let program = RowProgram::new(bound);
+                    let mut rows = RowEvaluator::with(&program, 64, isa, Default::default());
+                    let mut inputs: Vec<f32> = (0..64).map(|i| (i as f32 - 30.5) * step).collect();
+                    let mut outputs = [0.0; 64];
+                    rows.tile(0, 0, 0, 64);
+                    let score_rows = ScoreRows { inputs: &mut inputs, outputs: &mut outputs, stride: 64 };
+                    rows.score_rows(0..1, 0..64, 1.0, score_rows, |_, _| true).unwrap();
+                    for (&x, &y) in inputs.iter().zip(&outputs) {
+                        let exact = f64::from(cap) * (f64::from(x) / f64::from(divisor)).tanh();
+                        let tiny = 2.0 * f64::from(f32::MIN_POSITIVE * cap.abs());
+                        let close = (f64::from(y) - exact).abs() <= 4e-7 * exact.abs() + tiny;
+                        assert!(
+                            close || divisor == 0.0,
+                            "{cap} * tanh({x} / {divisor}) is {exact}, got {y} ({isa})"
+                        );
+                    }
+                    results.push(outputs);
+                }
+                for (fused, apart) in results[0].iter().zip(&results[1]) {
+                    assert!(same(*fused, *apart), "{fused} and {apart}: {divisor} {cap} {step} {isa}");
+                }
+            }
+        }
+    }
+}

@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     let ms_without_block_mask =
         median_ms(|| flex_attention(&query, &key, &value).mask_mod(&document).run().map(drop))?;
 
-    write_file(&args.svg, &block_mask.svg(0, 0))?;
+    write_file(&args.svg, block_mask.svg(0, 0))?;
     let out = out.to_f32_vec()?;
     output.print(&Demo {
         backend: Backend::Cpu,

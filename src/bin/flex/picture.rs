@@ -17,6 +17,6 @@ pub(crate) fn framed(block_mask: &BlockMask) -> String {
     format!("  ┌{edge}┐\n{rows}  └{edge}┘")
 }
 
-pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), ProgramError> {
-    std::fs::write(path, text).map_err(|source| ProgramError::WriteFile { path: path.into(), source })
+pub(crate) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), ProgramError> {
+    std::fs::write(path, content).map_err(|source| ProgramError::WriteFile { path: path.into(), source })
 }

@@ -68,8 +68,7 @@ struct alignas(1024) ForwardSharedMemory {
     Mbarrier query_full[Config::kConsumers], query_empty[Config::kConsumers];
     Mbarrier key_full[Config::kStages], key_empty[Config::kStages];
     Mbarrier value_full[Config::kStages], value_empty[Config::kStages];
-    // Twice as many as key stages: a warp that lags inside its warpgroup still finds its note.
-    u32 tile_notes[2 * Config::kStages];
+    u32 tile_notes[Config::kStages];  // of the tiles in the key stages
 
     static constexpr int kWorkSlots = 2;
     Mbarrier work_full[kWorkSlots], work_empty[kWorkSlots];
@@ -80,7 +79,7 @@ struct alignas(1024) ForwardSharedMemory {
     __device__ __forceinline__ void init() {
         for (int i = 0; i < Config::kConsumers; ++i) query_full[i].init(1), query_empty[i].init(1);
         for (int i = 0; i < Config::kStages; ++i) {
-            key_full[i].init(1), key_empty[i].init(Config::kConsumers);
+            key_full[i].init(1), key_empty[i].init(4 * Config::kConsumers);  // a warp each
             value_full[i].init(1), value_empty[i].init(Config::kConsumers);
         }
         for (int i = 0; i < kWorkSlots; ++i) work_full[i].init(1), work_empty[i].init(kWorkReaders);

@@ -25,13 +25,20 @@ struct Consumer {
     const u32 warpgroup;  // among the consumers
     const int thread;     // of the warpgroup
     RingPosition<Config::kStages> key, value;
-    RingPosition<2 * Config::kStages> note;
     RingPosition<Shared::kWorkSlots> slot;
     u32 query_parity = 0;
 
     __device__ __forceinline__
     Consumer(const Problem& problem, const Captures& captures, Shared& shared, u32 warpgroup, int thread)
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
+
+    // What roles tell each other in shared memory, one lane of a warp reads, which tells the others, and later says that it
+    // may be written again: so each read is ordered before the next write by the arrival of its own thread.
+    __device__ __forceinline__ bool speaks_for_warp() const { return thread % 32 == 0; }
+    template <class Word>
+    static __device__ __forceinline__ Word from_speaker(Word word) {
+        return __shfl_sync(0xffffffff, word, 0);
+    }
 
     // One lane speaks for the warpgroup: a wgmma of a warpgroup completes for all its warps at once.
     __device__ __forceinline__ void release(Mbarrier& empty) const {
@@ -63,16 +70,17 @@ struct Consumer {
     __device__ __forceinline__ void await_key() { shared.key_full[key.stage].wait(key.parity); }
     __device__ __forceinline__ void await_value() { shared.value_full[value.stage].wait(value.parity); }
 
-    // What the loader said of the tile whose keys have arrived.
-    __device__ __forceinline__ u32 read_note() {
-        const u32 found = *static_cast<volatile u32*>(&shared.tile_notes[note.stage]);
-        note.advance();
-        return found;
+    // What the loader said of the tile whose keys have arrived. Read while the products are under way: between a softmax
+    // and the next products it costs 3 % of the speed.
+    __device__ __forceinline__ u32 read_note(bool has_tile = true) const {
+        u32 tile_note = 0;
+        if (has_tile & speaks_for_warp()) tile_note = *static_cast<volatile u32*>(&shared.tile_notes[key.stage]);
+        return from_speaker(tile_note);
     }
 
     // The scores of the tile have landed.
     __device__ __forceinline__ void release_key(u32 tile_note) {
-        release(shared.key_empty[key.stage]);
+        if (speaks_for_warp()) shared.key_empty[key.stage].arrive();
         key.advance();
         if (tile_note & TileNote::kLast) release(shared.query_empty[warpgroup]);
     }
@@ -135,7 +143,7 @@ struct Consumer {
 
     struct Item {
         int batch, head, first_query;
-        bool has_tiles;
+        bool has_tiles;  // false where no item is left
 
         __device__ __forceinline__ bool exists() const { return batch >= 0; }
     };
@@ -144,32 +152,37 @@ struct Consumer {
         shared.work_full[slot.stage].wait(slot.parity);
         const WorkItem& announced = shared.work[slot.stage];
         const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
-        const Item item = {
-            announced.batch, announced.head, announced.query_tile * Config::kTileM + row,
-            announced.first_run < announced.runs_end};
-        __syncwarp();
-        if (thread % 32 == 0) shared.work_empty[slot.stage].arrive();
+        Item item{};
+        if (speaks_for_warp()) {
+            item = {
+                announced.batch, announced.head, announced.query_tile * Config::kTileM,
+                announced.first_run < announced.runs_end};
+            shared.work_empty[slot.stage].arrive();
+        }
         slot.advance();
-        return item;
+        return {
+            from_speaker(item.batch), from_speaker(item.head), from_speaker(item.first_query) + row,
+            from_speaker(item.has_tiles)};
     }
 
     __device__ __forceinline__ void await_first_tile(const Item& item) {
-        if (item.exists() && item.has_tiles) {
+        if (item.has_tiles) {
             shared.query_full[warpgroup].wait(query_parity);
             query_parity ^= 1;
             await_key();
         }
     }
 
-    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return.
-    // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
-    // ptxas serialises products that are under a condition.
+    // The last P V of an item and its output; meanwhile the next item begins. On return its first scores have landed, and
+    // `tile_note` is theirs. Without a next item they are computed all the same, from what is left in shared memory, and
+    // never looked at: ptxas serialises products that are under a condition.
     __device__ __forceinline__ void conclude(
-        Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
+        Item& item, u32& tile_note, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
         issue_probability_value(p, out);
         const Item next = next_item();
         await_first_tile(next);
         issue_query_key(scores);
+        tile_note = read_note(next.has_tiles);
         wgmma_wait<1>();
         pin(out);
         release_value();
@@ -180,8 +193,8 @@ struct Consumer {
         item = next;
     }
 
-    // An item, whose first scores have landed.
-    __device__ __forceinline__ void attend(Item& item, Scores& scores, float exponent_scale) {
+    // An item, whose first scores have landed; `tile_note` is theirs. Then they are those of the next item.
+    __device__ __forceinline__ void attend(Item& item, u32& tile_note, Scores& scores, float exponent_scale) {
         const Rows rows(problem, captures, item.batch, item.head, item.first_query);
         Output out;
 #pragma unroll
@@ -190,7 +203,6 @@ struct Consumer {
         softmax.reset();
         Probabilities p;
         float rescale[2], tile_shift[2];
-        const u32 tile_note = read_note();
         release_key(tile_note);
         rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
@@ -209,7 +221,7 @@ struct Consumer {
             while (!is_final) {
                 is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
-                    conclude(item, other_p, scores, softmax, out);
+                    conclude(item, tile_note, other_p, scores, softmax, out);
                     return;
                 }
                 is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
@@ -217,7 +229,7 @@ struct Consumer {
         } else {
             while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
         }
-        conclude(item, p, scores, softmax, out);
+        conclude(item, tile_note, p, scores, softmax, out);
     }
 
     __device__ __forceinline__ void run() {
@@ -237,10 +249,11 @@ struct Consumer {
             Scores scores;
             await_first_tile(item);
             issue_query_key(scores);
+            u32 tile_note = read_note();
             wgmma_wait<0>();
             pin(scores);
-            do attend(item, scores, exponent_scale);
-            while (item.exists() && item.has_tiles);
+            do attend(item, tile_note, scores, exponent_scale);
+            while (item.has_tiles);
         }
     }
 };

@@ -70,19 +70,17 @@ template <class Config, class Mods>
 __device__ __forceinline__ void load_queries_and_keys(
     const Problem& problem, const TensorMap& query_map, const TensorMap& key_map, ForwardSharedMemory<Config>& shared) {
     RingPosition<Config::kStages> key;
-    RingPosition<2 * Config::kStages> note;
     u32 query_parity = 0;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
         const int2 source = head_and_batch(problem.key_strides, kv_head(problem, work), work.batch);
         bool query_is_due = true;
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
-            shared.tile_notes[note.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
+            shared.tile_notes[key.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
             load_panels<Config::kTileN, Config::kHeadDim>(
                 key_map, shared.key_full[key.stage], shared.key[key.stage], L2Policy::kEvictLast, tile * Config::kTileN,
                 source.x, source.y);
             key.advance();
-            note.advance();
             if (query_is_due) {  // after the first keys: their stage is free long before the query's memory is
                 query_is_due = false;
                 const int2 query_source = head_and_batch(problem.query_strides, work.head, work.batch);

@@ -296,3 +296,6 @@ fn word(ty: Type, value: i64) -> Value<f32> {
 fn single(value: Value<f32>) -> IntRange {
     IntRange::single(value.integer())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ mod range;
 mod truth;
 
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod tests;
 
 pub use evaluate::IntervalAnalysis;

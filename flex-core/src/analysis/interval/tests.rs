@@ -147,11 +147,11 @@ proptest! {
 }
 
 /// A mask over q and kv, built by hand.
-fn mask(build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId) -> BoundExpr {
+pub(super) fn mask(build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId) -> BoundExpr {
     with_captures(&[], build)
 }
 
-fn with_captures(
+pub(super) fn with_captures(
     arrays: &[(&str, &Vec<i32>)],
     build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId,
 ) -> BoundExpr {
@@ -167,7 +167,7 @@ fn with_captures(
 }
 
 /// What is known of a mask on the tile of queries `q` and keys `kv` (ends included), and whether it may fault there.
-fn on_tile(bound: &BoundExpr, q: (i32, i32), kv: (i32, i32)) -> (Truth, bool) {
+pub(super) fn on_tile(bound: &BoundExpr, q: (i32, i32), kv: (i32, i32)) -> (Truth, bool) {
     let program = IntervalProgram::new(bound);
     let mut analysis = IntervalAnalysis::new(&program);
     let zero = Span::single(0);
@@ -176,7 +176,7 @@ fn on_tile(bound: &BoundExpr, q: (i32, i32), kv: (i32, i32)) -> (Truth, bool) {
     (analysis.root().truth(), analysis.root_may_fault())
 }
 
-fn truth_on(bound: &BoundExpr, q: (i32, i32), kv: (i32, i32)) -> Truth {
+pub(super) fn truth_on(bound: &BoundExpr, q: (i32, i32), kv: (i32, i32)) -> Truth {
     on_tile(bound, q, kv).0
 }
 

@@ -53,7 +53,7 @@ fn run_with(
         HeadRows::new(tensor, kv_batch, item.kv_head)
             .expect("the plan looked at the strides of key and value")
     };
-    let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa, registers);
+    let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa.set(), registers);
     let (mask_registers, score_registers) =
         (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
     let Workspace { query, value, scores, plain_scores, out, max, sums, rescale, keep, scratch, .. } =

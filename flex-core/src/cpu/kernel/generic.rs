@@ -5,15 +5,16 @@ use std::ops::Range;
 use super::simd::Simd;
 use super::{Packing, Product, Softmax, TILE_KEYS};
 
-/// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `ROW` apart and steps `STEP` apart; `b`
+/// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `row` apart and steps `STEP` apart; `b`
 /// has steps `b_step` apart, of which `NV` vectors count.
 ///
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for `steps` steps.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize, const STEP: usize>(
+unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     acc: &mut [[S::V; NV]; MR],
     mut a: *const f32,
+    row: usize,
     mut b: *const f32,
     b_step: usize,
     steps: usize,
@@ -25,9 +26,9 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = S::load(b.add(v * S::LANES));
             }
-            for (r, row) in acc.iter_mut().enumerate() {
-                let x = S::splat(*a.add(r * ROW));
-                for (sum, column) in row.iter_mut().zip(columns) {
+            for (r, sums) in acc.iter_mut().enumerate() {
+                let x = S::splat(*a.add(r * row));
+                for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum = S::fma(x, column, *sum);
                 }
             }
@@ -39,7 +40,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const ROW: usize
 
 /// The two products of attention, of strips of `MR` rows and panels of `NV` vectors.
 pub(super) trait Products<const MR: usize, const NV: usize> {
-    /// `out[strip][r][panel] = Σₖ left[strip][k][r] · right[panel][k]`.
+    /// `out[strip][r][panel] = Σₖ left[strip][k, r] · right[panel][k]`.
     ///
     /// # Safety
     /// The CPU has the features; the pointers are good for what `Product` describes.
@@ -68,7 +69,10 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
         let mut acc = [[S::splat(0.0); NV]; MR];
         let left = task.left.add(strip * task.left_strip);
         let right = task.right.add(column / panel * task.right_panel + column % panel);
-        accumulate::<S, MR, NV, 1, MR>(&mut acc, left, right, panel, task.extent);
+        match task.left_row {
+            1 => accumulate::<S, MR, NV, MR>(&mut acc, left, 1, right, panel, task.extent),
+            row => accumulate::<S, MR, NV, 1>(&mut acc, left, row, right, panel, task.extent),
+        }
         let out = task.out.wrapping_add(strip * task.out_strip + column);
         for (r, row) in acc.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
@@ -114,8 +118,15 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                     // The keys of a window are summed by themselves: thousands in a row would lose digits.
                     let mut acc = [[S::splat(0.0); NV]; MR];
                     let left = task.left.add(strip * task.left_strip + units.start);
-                    let right = task.right.add(panel * task.right_panel + units.start * nr);
-                    accumulate::<S, MR, NV, TILE_KEYS, 1>(&mut acc, left, right, nr, units.len());
+                    let right = task.right.add(panel * task.right_panel + units.start * task.right_step);
+                    accumulate::<S, MR, NV, 1>(
+                        &mut acc,
+                        left,
+                        TILE_KEYS,
+                        right,
+                        task.right_step,
+                        units.len(),
+                    );
                     for (r, row) in acc.iter().enumerate() {
                         let factor = S::splat(*task.factor.add(strip * MR + r));
                         for (v, sum) in row.iter().enumerate() {

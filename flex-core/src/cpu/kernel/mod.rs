@@ -4,6 +4,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod each_set;
 mod generic;
 mod in_place;
 mod read;
@@ -17,6 +18,7 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+pub(super) use each_set::compiled_for_each_set;
 pub(super) use in_place::{HeadRows, InPlace};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
@@ -34,8 +36,12 @@ pub(super) const SUM_LANES: usize = 16;
 struct Product<'a> {
     left: *const f32,
     left_strip: usize,
+    /// Of queries, from one row to the next: 1 in a packed strip, more where steps are next to each other.
+    left_row: usize,
     right: *const f32,
     right_panel: usize,
+    /// From one unit that is summed over to the next one.
+    right_step: usize,
     out: *mut f32,
     out_strip: usize,
     out_row: usize,
@@ -102,6 +108,25 @@ pub(super) struct Kernels {
     exp2: unsafe fn(&mut [f32]),
 }
 
+/// The queries of a block.
+#[derive(Clone, Copy)]
+pub(super) enum QueryRows<'a> {
+    /// Strips of `units · strip` units.
+    Packed(&'a [f32]),
+    /// Whole strips of rows as they lie, `stride` apart.
+    InPlace { rows: &'a [f32], stride: usize },
+}
+
+/// The values that a window of keys is multiplied with.
+#[derive(Clone, Copy)]
+pub(super) enum ValueRows<'a> {
+    /// Panels `[panels][units][panel]`, and the packed key at which the window begins, a multiple of
+    /// [`Kernels::lanes`].
+    Packed { panels: &'a [f32], units: usize, first: usize },
+    /// The rows of the window as they lie, of at least as many columns as the output has, `stride` apart.
+    InPlace { rows: &'a [f32], stride: usize },
+}
+
 /// The state of the online softmax of some rows.
 pub(super) struct SoftmaxRows<'a> {
     /// The maximum so far, in the units of the exponent of 2.
@@ -133,11 +158,10 @@ impl Kernels {
     /// `scores[r, lane] = Σ query[r, d] · key[first + lane, d]` for strips of rows, each with the vectors around its own
     /// lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes).
     ///
-    /// `query` has strips of `units · strip` units, `key` panels `[panels][units][panel]`, `scores` rows of
-    /// [`TILE_KEYS`].
+    /// `key` has panels `[panels][units][panel]`, `scores` rows of [`TILE_KEYS`].
     pub(super) fn scores(
         &self,
-        query: &[f32],
+        query: QueryRows,
         key: &[f32],
         units: usize,
         first: usize,
@@ -146,7 +170,18 @@ impl Kernels {
     ) {
         let strips = lanes.len();
         let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
-        assert!(query.len() >= strips * units * self.strip, "query strips are complete");
+        let (query, left_strip, left_row) = match query {
+            QueryRows::Packed(query) => {
+                assert!(query.len() >= strips * units * self.strip, "query strips are complete");
+                (query, units * self.strip, 1)
+            }
+            QueryRows::InPlace { rows, stride } => {
+                assert!(self.packing == Packing::F32, "only f32 is multiplied where it is");
+                let end = (strips * self.strip).checked_sub(1).map_or(0, |last| last * stride + units);
+                assert!(rows.len() >= end && stride > 1, "the queries are there");
+                (rows, self.strip * stride, stride)
+            }
+        };
         assert!(scores.len() >= strips * self.strip * TILE_KEYS, "rows of scores are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
         assert!(key.len() >= (first + last).next_multiple_of(self.panel) * units, "key panels are complete");
@@ -160,9 +195,11 @@ impl Kernels {
         }
         let task = Product {
             left: query.as_ptr(),
-            left_strip: units * self.strip,
+            left_strip,
+            left_row,
             right: key.as_ptr(),
             right_panel: units * self.panel,
+            right_step: self.panel,
             // Column `first` is at the start of a row.
             out: scores.as_mut_ptr().wrapping_sub(first),
             out_strip: self.strip * TILE_KEYS,
@@ -176,15 +213,13 @@ impl Kernels {
     }
 
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first + lane, c]` for strips of rows, each over its
-    /// own lanes of a window that begins at the packed key `first`, a multiple of [`lanes`](Self::lanes). A strip without
-    /// lanes stays as it is.
+    /// own lanes of a window that begins at the key `first`. A strip without lanes stays as it is.
     ///
-    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `value` panels `[panels][value_units][panel]`, `out` rows of
-    /// `out_row` columns, a multiple of the panel.
+    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `out` rows of `out_row` columns, a multiple of the panel.
     pub(super) fn values(
         &self,
         weights: &[f32],
-        (value, value_units, first): (&[f32], usize, usize),
+        value: ValueRows,
         lanes: &[Range<usize>],
         rescale: &[f32],
         out: &mut [f32],
@@ -195,17 +230,30 @@ impl Kernels {
         let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
         assert!(weights.len() >= strips * self.strip * TILE_KEYS, "rows of weights are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
-        let before = self.packing.units(first);
-        assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
-        assert!(before + self.packing.units(last) <= value_units, "the keys are packed");
-        assert!(value.len() >= panels * value_units * self.panel, "value panels are complete");
         assert!(out.len() >= strips * self.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.strip, "every row has its factor");
+        let (right, right_panel, right_step) = match value {
+            ValueRows::Packed { panels: value, units, first } => {
+                let before = self.packing.units(first);
+                assert!(first.is_multiple_of(self.lanes), "windows begin at whole vectors");
+                assert!(before + self.packing.units(last) <= units, "the keys are packed");
+                assert!(value.len() >= panels * units * self.panel, "value panels are complete");
+                (&value[before * self.panel..], units * self.panel, self.panel)
+            }
+            ValueRows::InPlace { rows: value, stride } => {
+                assert!(self.packing == Packing::F32, "only f32 is multiplied where it is");
+                let end = last.checked_sub(1).map_or(0, |last| last * stride + out_row);
+                assert!(value.len() >= end && stride >= out_row, "the keys are there");
+                (value, self.panel, stride)
+            }
+        };
         let task = Product {
             left: weights.as_ptr(),
             left_strip: self.strip * TILE_KEYS,
-            right: value[before * self.panel..].as_ptr(),
-            right_panel: value_units * self.panel,
+            left_row: TILE_KEYS,
+            right: right.as_ptr(),
+            right_panel,
+            right_step,
             out: out.as_mut_ptr(),
             out_strip: self.strip * out_row,
             out_row,

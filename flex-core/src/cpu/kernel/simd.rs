@@ -251,25 +251,25 @@ mod x86 {
         for column in (0..whole).step_by(8) {
             // SAFETY: the caller's.
             unsafe {
-                let r = rows.map(|row| _mm256_loadu_ps(row.add(column)));
-                let mut pairs = [r[0]; 8];
-                for i in 0..4 {
-                    pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                    pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-                }
-                let mut fours = [r[0]; 8];
-                for i in 0..2 {
-                    let [a, b, c, d] = [pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]];
-                    fours[4 * i] = _mm256_shuffle_ps::<0x44>(a, c);
-                    fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
-                    fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
-                    fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
-                }
-                for i in 0..4 {
-                    let low = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
-                    let high = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
-                    _mm256_storeu_ps(to.add((column + i) * panel), low);
-                    _mm256_storeu_ps(to.add((column + i + 4) * panel), high);
+                // Row i in the lower half and row i + 4 in the upper one: four columns of eight rows stay in their halves.
+                for four in [column, column + 4] {
+                    let mut r = [_mm256_setzero_ps(); 4];
+                    for (i, r) in r.iter_mut().enumerate() {
+                        let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(four)));
+                        *r = _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[i + 4].add(four)));
+                    }
+                    let [a, b, c, d] = r;
+                    let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                    let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                    let columns = [
+                        _mm256_shuffle_ps::<0x44>(ab_low, cd_low),
+                        _mm256_shuffle_ps::<0xee>(ab_low, cd_low),
+                        _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                        _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+                    ];
+                    for (i, values) in columns.into_iter().enumerate() {
+                        _mm256_storeu_ps(to.add((four + i) * panel), values);
+                    }
                 }
             }
         }

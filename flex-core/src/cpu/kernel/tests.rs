@@ -58,7 +58,7 @@ fn products_are_those_of_plain_loops() {
             let first = kernels.lanes;
             let last = panels * kernels.panel - first;
             let lanes = [(); 3].map(|_| first..last - first);
-            kernels.scores(&query, &key, head_dim, first, &lanes, &mut scores);
+            kernels.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
                     if !(2 * first..last).contains(&c) {
@@ -84,24 +84,32 @@ fn products_are_those_of_plain_loops() {
             let rescale = numbers(rows, 5);
             for keys in [0..TILE_KEYS, 3..7, 5..5, 100..128] {
                 let before = numbers(rows * columns, 6);
-                let mut out = before.clone();
-                let packed = (&value[..], units, first);
-                let lanes = [keys.clone(), keys.clone(), keys.clone()];
-                kernels.values(&weights, packed, &lanes, &rescale, &mut out, columns);
-                for r in 0..rows {
-                    for c in 0..columns {
-                        let of_value = |k: usize| {
-                            let row = c / kernels.panel * units + first + k;
-                            value[row * kernels.panel + c % kernels.panel]
-                        };
-                        let sum: f64 = keys
-                            .clone()
-                            .map(|k| f64::from(weights[r * TILE_KEYS + k]) * f64::from(of_value(k)))
-                            .sum();
-                        let rescale = if keys.is_empty() { 1.0 } else { rescale[r] };
-                        let exact = f64::from(rescale) * f64::from(before[r * columns + c]) + sum;
-                        let got = out[r * columns + c];
-                        assert!((f64::from(got) - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                let packed = ValueRows::Packed { panels: &value, units, first };
+                let of_packed = |k: usize, c: usize| {
+                    let row = c / kernels.panel * units + first + k;
+                    value[row * kernels.panel + c % kernels.panel]
+                };
+                let stride = columns + 3;
+                let in_place =
+                    ValueRows::InPlace { rows: &value[..(TILE_KEYS - 1) * stride + columns], stride };
+                let of_place = |k: usize, c: usize| value[k * stride + c];
+                let layouts: [(_, &dyn Fn(usize, usize) -> f32); 2] =
+                    [(packed, &of_packed), (in_place, &of_place)];
+                for (layout, of_value) in layouts {
+                    let mut out = before.clone();
+                    let lanes = [keys.clone(), keys.clone(), keys.clone()];
+                    kernels.values(&weights, layout, &lanes, &rescale, &mut out, columns);
+                    for r in 0..rows {
+                        for c in 0..columns {
+                            let sum: f64 = keys
+                                .clone()
+                                .map(|k| f64::from(weights[r * TILE_KEYS + k]) * f64::from(of_value(k, c)))
+                                .sum();
+                            let rescale = if keys.is_empty() { 1.0 } else { rescale[r] };
+                            let exact = f64::from(rescale) * f64::from(before[r * columns + c]) + sum;
+                            let got = out[r * columns + c];
+                            assert!((f64::from(got) - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                        }
                     }
                 }
             }

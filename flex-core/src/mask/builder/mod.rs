@@ -16,7 +16,8 @@ mod tile;
 #[cfg(test)]
 mod tests;
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 pub use options::{BlockMaskBuilder, BlockMaskOptions};
 pub use survey::{MaskSurvey, OpenTile, TileVerdict};
@@ -153,24 +154,16 @@ impl<'m> Plan<'m> {
         }
         let strips = self.strips(tiles);
         let region = self.region(tiles);
-        let worker = || Worker::new(self, region.as_ref());
-        let serial = threads == Some(1) || strips.len() == 1 || self.is_small(strips.len(), tiles);
-        let build = || -> Vec<Result<StripRuns, ModFault>> {
-            match serial {
-                true => {
-                    let mut worker = worker();
-                    strips.iter().map(|strip| worker.build(*strip)).collect()
-                }
-                false => strips.par_iter().map_init(worker, |w, strip| w.build(*strip)).collect(),
-            }
-        };
-        let parts = match threads.filter(|_| !serial) {
-            None => build(),
+        let serial = threads == Some(1) || self.is_small(strips.len(), tiles);
+        let build = |threads: usize| share(&strips, threads, || Worker::new(self, region.as_ref()));
+        let parts = match threads {
+            _ if serial => build(1),
+            None => build(rayon::current_num_threads()),
             Some(threads) => rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
                 .map_err(|e| MaskError::Threads { threads, reason: e.to_string() })?
-                .install(build),
+                .install(|| build(threads)),
         };
         assemble(parts, rows)
     }
@@ -178,8 +171,8 @@ impl<'m> Plan<'m> {
     /// What a sweep of the tiles needs, if that is the way to search them.
     fn region(&self, tiles: Tiles) -> Option<Region> {
         let (height, width) = (tiles.q.1 - tiles.q.0, tiles.kv.1 - tiles.kv.0);
-        // For few rows it does not pay to look at every column.
-        let pays = height >= 8 && u64::from(height) * u64::from(width) >= 1024;
+        // For few rows it does not pay to look at every one of many columns.
+        let pays = width <= 64 || height >= 8 && u64::from(height) * u64::from(width) >= 1024;
         let wanted = match self.search {
             Search::Auto => pays,
             #[cfg(test)]
@@ -258,6 +251,42 @@ pub(super) struct StripRuns {
     /// How many of them each row has.
     pub(super) lens: Vec<u32>,
     pub(super) elements_evaluated: u64,
+}
+
+/// Builds strips by up to so many threads, each with a worker of its own. The calling thread begins at once and the others
+/// come when they have woken up, which takes as long as many a mask. After a fault, only the strips before it are built.
+fn share<'p>(
+    strips: &[Strip],
+    threads: usize,
+    new_worker: impl Fn() -> Worker<'p> + Sync,
+) -> Vec<Result<StripRuns, ModFault>> {
+    let next = AtomicUsize::new(0);
+    let built = Mutex::new(Vec::with_capacity(strips.len()));
+    let work = || {
+        let mut worker = None;
+        let mut parts = Vec::new();
+        // Strips are given out in their order, so that those before a fault are all built.
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(strip) = strips.get(index) else { break };
+            let part = worker.get_or_insert_with(&new_worker).build(*strip);
+            if part.is_err() {
+                next.store(strips.len(), Ordering::Relaxed);
+            }
+            parts.push((index, part));
+        }
+        built.lock().unwrap_or_else(PoisonError::into_inner).append(&mut parts);
+    };
+    match threads.min(strips.len()) {
+        0 | 1 => work(),
+        threads => rayon::in_place_scope(|scope| {
+            (1..threads).for_each(|_| scope.spawn(|_| work()));
+            work();
+        }),
+    }
+    let mut built = built.into_inner().unwrap_or_else(PoisonError::into_inner);
+    built.sort_unstable_by_key(|part| part.0);
+    built.into_iter().map(|part| part.1).collect()
 }
 
 /// Joins strips; the first fault in their order is the one reported.

@@ -231,11 +231,29 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(testing::cases(300)))]
+        #![proptest_config(ProptestConfig::with_cases(testing::cases(600)))]
         #[test]
         fn a_finished_survey_is_the_built_mask(mask in testing::masks(ExprConfig::mask()), block in 1usize..9) {
             let extent = Extent { batch: 2, heads: 3, q_len: 29, kv_len: 43 };
             finished_is_built(&mask, extent, block)?;
+        }
+    }
+
+    /// Of many faults, in tiles of every strip, the one that is built into the error is the same.
+    #[test]
+    fn the_fault_of_a_survey_is_that_of_the_builder() {
+        let text = "v0 = q\nv1 = kv\nv2 = mul v0, v1\nv3 = 7i32\nv4 = add v2, v3\nv5 = 1000i32\nv6 = rem v2, v5\n\
+                    v7 = 333i32\nv8 = sub v6, v7\nv9 = div v4, v8\nv10 = 0i32\nv11 = gt v9, v10\nreturn v11";
+        let mask = MaskMod::new("faulty", text.parse().unwrap(), Vec::new()).unwrap();
+        let extent = Extent { batch: 1, heads: 1, q_len: 700, kv_len: 500 };
+        let survey = BlockMask::builder(&mask).block_size(16).survey(extent).unwrap();
+        let verdicts = judge(&survey);
+        let faults = verdicts.iter().filter(|verdict| verdict.has(TileVerdict::FAULTS)).count();
+        assert!(faults > 10, "{faults} faults");
+        let error = survey.finish(&verdicts).unwrap_err();
+        for threads in [1, 2, 4] {
+            let built = BlockMask::builder(&mask).block_size(16).threads(threads).build(extent);
+            assert_eq!(built.unwrap_err(), error);
         }
     }
 

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use super::tile::{Seen, TileProver, Trials};
 use super::{Plan, Strip, StripRuns, Tiles};
-use crate::analysis::interval::lanes::{BATCH, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts};
+use crate::analysis::interval::lanes::{
+    BATCH, CodeId, Columns, FAN, Group, LaneAnalysis, LaneProgram, Verdicts,
+};
 use crate::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, Span};
 use crate::mask::{Run, TileKind};
 use crate::mods::ModFault;
@@ -55,14 +57,15 @@ impl Region {
 enum Part {
     /// Tiles that are full in all rows.
     Full { first: u32, end: u32 },
-    /// A group of boxes to be judged.
-    Open { group: u32 },
+    /// A group of boxes to be judged, by a code that is enough for all of the rows.
+    Open { group: u32, code: CodeId },
 }
 
 impl Part {
-    fn open_group(&self) -> Option<usize> {
+    /// The boxes to be judged, of a level, for the row at a place.
+    fn open_group(&self, row: usize, level: usize) -> Option<Group> {
         match *self {
-            Self::Open { group } => Some(group as usize),
+            Self::Open { group, code } => Some(Group { row, level, group: group as usize, code }),
             Self::Full { .. } => None,
         }
     }
@@ -127,10 +130,10 @@ impl<'p> Sweep<'p> {
             if columns.top() > 0 {
                 self.refine_outline(columns, 1, ALL_ROWS);
             }
-            let open = self.judge_rows(columns, (top, bottom));
-            for (i, row) in (top..bottom).enumerate() {
+            self.judge_rows(columns, (top, bottom));
+            for row in top..bottom {
                 rows.start = rows.runs.len();
-                self.write_row(row, i * open, &mut rows)?;
+                self.write_row(row, (row - top, bottom - top), &mut rows)?;
                 lens.push((rows.runs.len() - rows.start) as u32);
             }
         }
@@ -147,7 +150,7 @@ impl<'p> Sweep<'p> {
     /// Finds what all rows of the strip skip and keep, down to groups of boxes of sixteen tiles.
     fn start_outline(&mut self, columns: &Columns) {
         self.outline.clear();
-        self.outline.push(Part::Open { group: 0 });
+        self.outline.push(Part::Open { group: 0, code: CodeId::default() });
         if columns.top() > 1 {
             self.set_rows(STRIP, &[self.strip.tiles.q]);
             for level in (2..=columns.top()).rev() {
@@ -160,39 +163,45 @@ impl<'p> Sweep<'p> {
     /// Judges the open groups of the outline, whose boxes are of the given level. What stays open are the groups inside
     /// the boxes that some of the rows at `place` cross.
     fn refine_outline(&mut self, columns: &Columns, level: usize, place: usize) {
-        self.groups.clear();
-        let open = self.outline.iter().filter_map(Part::open_group);
-        self.groups.extend(open.map(|group| Group { row: place, level, group }));
-        self.judge_groups(columns);
-        let width = (FAN as u32).saturating_pow(level as u32);
-        let tiles = self.region.tiles.kv.1 - self.region.tiles.kv.0;
         std::mem::swap(&mut self.outline, &mut self.coarser);
         self.outline.clear();
-        let mut judged = self.verdicts.iter();
-        for part in &self.coarser {
-            let Some(group) = part.open_group() else {
-                self.outline.push(*part);
-                continue;
-            };
-            let Verdicts { full, empty, .. } = judged.next().copied().unwrap_or_default();
-            let mut todo = lanes_below(columns.boxes_in(level, group)) & !u32::from(empty);
-            while todo != 0 {
-                let lane = todo.trailing_zeros();
-                todo &= todo - 1;
-                let index = (group * FAN) as u32 + lane;
-                self.outline.push(match full >> lane & 1 {
-                    0 => Part::Open { group: index },
-                    _ => Part::Full {
-                        first: index * width,
-                        end: tiles.min((index * width).saturating_add(width)),
-                    },
-                });
+        self.groups.clear();
+        self.groups.extend(self.coarser.iter().filter_map(|part| part.open_group(place, level)));
+        let width = (FAN as u32).saturating_pow(level as u32);
+        let tiles = self.region.tiles.kv.1 - self.region.tiles.kv.0;
+        let Self { lanes, outline, coarser, groups, .. } = self;
+        let mut parts = coarser.iter().copied();
+        for batch in groups.chunks(BATCH) {
+            let mut verdicts = [Verdicts::default(); BATCH];
+            verdicts[..batch.len()].copy_from_slice(lanes.judge(columns, batch));
+            for (nth, judged) in batch.iter().enumerate() {
+                outline.extend(parts.by_ref().take_while(|part| matches!(part, Part::Full { .. })));
+                let Verdicts { full, empty, .. } = verdicts[nth];
+                let mut todo = lanes_below(columns.boxes_in(level, judged.group)) & !u32::from(empty);
+                while todo != 0 {
+                    let lane = todo.trailing_zeros();
+                    todo &= todo - 1;
+                    let index = (judged.group * FAN) as u32 + lane;
+                    outline.push(match (full >> lane & 1, level) {
+                        (1, _) => Part::Full {
+                            first: index * width,
+                            end: tiles.min((index * width).saturating_add(width)),
+                        },
+                        // The boxes inside are judged by all rows, one after another.
+                        (_, 1) => {
+                            let code = lanes.code_inside(columns, batch, (nth, lane as usize));
+                            Part::Open { group: index, code }
+                        }
+                        _ => Part::Open { group: index, code: CodeId::default() },
+                    });
+                }
             }
         }
+        outline.extend(parts);
     }
 
-    /// Judges the tiles of the open groups of the outline for every row; returns how many groups are open.
-    fn judge_rows(&mut self, columns: &Columns, (top, bottom): (u32, u32)) -> usize {
+    /// Judges the tiles of the open groups of the outline for every row: those of one group after another.
+    fn judge_rows(&mut self, columns: &Columns, (top, bottom): (u32, u32)) {
         let mut rows = [(0, 0); ROWS];
         let height = (bottom - top) as usize;
         for (row, first) in rows.iter_mut().zip(top..bottom) {
@@ -201,42 +210,30 @@ impl<'p> Sweep<'p> {
         self.set_rows(0, &rows[..height]);
         self.groups.clear();
         for part in &self.outline {
-            if let Some(group) = part.open_group() {
-                self.groups.push(Group { row: 0, level: 0, group });
-            }
+            self.groups.extend((0..height).filter_map(|row| part.open_group(row, 0)));
         }
-        let open = self.groups.len();
-        self.groups.reserve(open * (height - 1));
-        for row in 1..height {
-            for i in 0..open {
-                self.groups.push(Group { row, ..self.groups[i] });
-            }
-        }
-        self.judge_groups(columns);
-        open
-    }
-
-    fn judge_groups(&mut self, columns: &Columns) {
         self.verdicts.clear();
-        for batch in self.groups.chunks(BATCH) {
-            self.verdicts.extend_from_slice(self.lanes.judge(columns, batch));
+        for same_code in self.groups.chunk_by(|a, b| a.code == b.code) {
+            for batch in same_code.chunks(BATCH) {
+                self.verdicts.extend_from_slice(self.lanes.judge(columns, batch));
+            }
         }
     }
 
-    /// Appends the runs of one row, whose verdicts begin at `verdicts`.
-    fn write_row(&mut self, row: u32, verdicts: usize, rows: &mut Rows) -> Result<(), ModFault> {
+    /// Appends the runs of one row, the `.0`-th of `.1` that were judged together.
+    fn write_row(&mut self, row: u32, (nth, height): (u32, u32), rows: &mut Rows) -> Result<(), ModFault> {
         let (left, right) = self.region.tiles.kv;
-        let mut verdicts = verdicts;
+        let mut verdicts = nth as usize;
         for part in 0..self.outline.len() {
             let group = match self.outline[part] {
                 Part::Full { first, end } => {
                     rows.push(left + first, left + end, TileKind::Full);
                     continue;
                 }
-                Part::Open { group } => left + group * FAN as u32,
+                Part::Open { group, .. } => left + group * FAN as u32,
             };
             let Verdicts { full, empty, mixed } = self.verdicts[verdicts];
-            verdicts += 1;
+            verdicts += height as usize;
             let mut todo = lanes_below(FAN.min((right - group) as usize)) & !u32::from(empty);
             while todo != 0 {
                 let lane = todo.trailing_zeros();

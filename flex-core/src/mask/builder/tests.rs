@@ -54,6 +54,22 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(testing::cases(2_000)))]
+
+    /// So that there is one order in which faults are found: that of the descent.
+    #[test]
+    fn masks_that_fault_are_never_swept(
+        mask in testing::masks(ExprConfig::mask()),
+        extent in extents(),
+        block in blocks(),
+    ) {
+        if let Err(MaskError::Fault(_)) = built(&mask, extent, block, None, Search::Descent) {
+            prop_assert!(!is_swept(&mask, extent, block));
+        }
+    }
+}
+
 #[test]
 fn common_masks_are_swept_over_many_levels() {
     let len = 3000;

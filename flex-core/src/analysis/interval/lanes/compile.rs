@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::super::linear::Linear;
 use super::super::program::{IntervalProgram, Step};
-use super::super::{IntRange, IntervalAnalysis, ValueRange, integer};
+use super::super::{IntRange, IntervalAnalysis, Truth, ValueRange, integer};
 use super::Lanes;
+use super::specialise::watched;
 use crate::capture::Array;
 use crate::ir::{BinaryOp, Indices, Input, NodeId, Type, UnaryOp};
 
@@ -126,6 +127,10 @@ pub(crate) struct LaneProgram {
     pub(super) row_exports: Vec<u16>,
     pub(super) column_exports: Vec<u16>,
     pub(super) root: Source,
+    /// The constants false and true.
+    pub(super) truths: [Source; 2],
+    /// The conditions that may be known where the code is [`Specialised`](super::specialise::Specialised).
+    pub(super) watched: Vec<Source>,
     /// Whether the columns depend on the batch and on the head.
     pub(crate) columns_depend_on: (bool, bool),
 }
@@ -157,12 +162,24 @@ impl LaneProgram {
             compiler.places.insert(node, (part, source));
         }
         let root = compiler.source(program.root, Part::Meeting)?;
+        let truths = [compiler.truth(false)?, compiler.truth(true)?];
         let Compiler { code: [rows, columns, meeting], constants, exports, .. } = compiler;
         let depends =
             |input| columns.iter().any(|instr| matches!(instr.op, Op::Input(used) if used == input));
         let columns_depend_on = (depends(Input::Batch), depends(Input::Head));
         let [row_exports, column_exports] = exports;
-        Some(Self { constants, rows, columns, meeting, row_exports, column_exports, root, columns_depend_on })
+        Some(Self {
+            watched: watched(&meeting),
+            constants,
+            rows,
+            columns,
+            meeting,
+            row_exports,
+            column_exports,
+            root,
+            truths,
+            columns_depend_on,
+        })
     }
 }
 
@@ -193,8 +210,7 @@ impl Compiler<'_> {
             if !state.is_settled() || !fits(state.value) {
                 return None;
             }
-            self.constants.push(Lanes::splat(state.value));
-            let source = Source::Constant(u16::try_from(self.constants.len() - 1).ok()?);
+            let source = self.any_constant(state.value)?;
             self.places.insert(node, (part, source));
             return Some(source);
         };
@@ -320,7 +336,15 @@ impl Compiler<'_> {
     }
 
     fn constant(&mut self, range: IntRange) -> Option<Source> {
-        self.constants.push(Lanes::splat(ValueRange::Int(range)));
+        self.any_constant(ValueRange::Int(range))
+    }
+
+    fn truth(&mut self, value: bool) -> Option<Source> {
+        self.any_constant(ValueRange::Bool(Truth::always(value)))
+    }
+
+    fn any_constant(&mut self, value: ValueRange) -> Option<Source> {
+        self.constants.push(Lanes::splat(value));
         u16::try_from(self.constants.len() - 1).ok().map(Source::Constant)
     }
 

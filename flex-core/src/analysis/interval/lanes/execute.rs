@@ -2,6 +2,7 @@
 
 use super::super::{IntRange, Span, integer, loads};
 use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
+use super::specialise::{Known, Specialised};
 use super::{ATTAINED, Columns, DENSE, FAN, Lanes, ONE_VALUE, RISES_WITH_KEY, RISES_WITH_QUERY, rules};
 use crate::ir::{Input, Type};
 use crate::isa::{Available, InstructionSet};
@@ -38,7 +39,17 @@ pub(crate) struct Group {
     /// The level of its columns, and its number there.
     pub(crate) level: usize,
     pub(crate) group: usize,
+    /// What it is judged by.
+    pub(crate) code: CodeId,
 }
+
+/// The code in which rows and columns meet, as far as it is open in some part of the region; the default is the whole
+/// code. Of one [`LaneAnalysis`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CodeId(u32);
+
+/// So many codes are kept. Masks that have more of them gain little from another.
+const MOST_CODES: usize = 32;
 
 /// Judges boxes by a [`LaneProgram`].
 #[derive(Clone, Debug)]
@@ -50,6 +61,8 @@ pub(crate) struct LaneAnalysis<'p> {
     /// Result `i` of group `j` of a batch is at `i * BATCH + j`.
     registers: Vec<Lanes>,
     verdicts: [Verdicts; BATCH],
+    /// What [`CodeId`]s stand for.
+    codes: Vec<Specialised>,
     /// The exports of the rows and columns of single boxes.
     box_rows: Vec<Lanes>,
     box_columns: Vec<Lanes>,
@@ -65,6 +78,7 @@ impl<'p> LaneAnalysis<'p> {
             rows: vec![Lanes::ZERO; places * program.row_exports.len()],
             registers: vec![Lanes::ZERO; longest.into_iter().max().unwrap_or(0) * BATCH],
             verdicts: [Verdicts::default(); BATCH],
+            codes: vec![Specialised::nothing_known(program)],
             box_rows: Vec::new(),
             box_columns: Vec::new(),
         }
@@ -80,7 +94,7 @@ impl<'p> LaneAnalysis<'p> {
     ) {
         let len = queries.len().min(FAN);
         let batch = Batch::alone(Inputs::new((b, h), queries));
-        run(self.isa, self.program, &self.program.rows, &batch, &mut self.registers, &mut []);
+        run(self.isa, self.program, (&self.program.rows, UNUSED), &batch, &mut self.registers, &mut []);
         let exports = &self.program.row_exports;
         for (place, rows) in self.rows.chunks_mut(exports.len().max(1)).skip(first).take(len).enumerate() {
             for (row, &export) in rows.iter_mut().zip(exports) {
@@ -102,26 +116,54 @@ impl<'p> LaneAnalysis<'p> {
         exports: &mut Vec<Lanes>,
     ) {
         let batch = Batch::alone(Inputs::new((b, h), keys));
-        run(self.isa, self.program, &self.program.columns, &batch, &mut self.registers, &mut []);
+        run(self.isa, self.program, (&self.program.columns, UNUSED), &batch, &mut self.registers, &mut []);
         let results = &self.program.column_exports;
         exports.extend(results.iter().map(|&export| self.registers[usize::from(export) * BATCH]));
     }
 
-    /// Judges up to [`BATCH`] groups.
+    /// Judges up to [`BATCH`] groups that have one code.
     pub(crate) fn judge(&mut self, columns: &Columns, groups: &[Group]) -> &[Verdicts] {
         let groups = &groups[..groups.len().min(BATCH)];
-        let (row_exports, column_exports) =
-            (self.program.row_exports.len(), self.program.column_exports.len());
-        let mut batch = Batch { len: groups.len(), ..Batch::EMPTY };
-        for (i, &Group { row, level, group }) in groups.iter().enumerate() {
-            batch.rows[i] = &self.rows[row * row_exports..][..row_exports];
-            batch.columns[i] = columns.group(column_exports, level, group);
-        }
-        run(self.isa, self.program, &self.program.meeting, &batch, &mut self.registers, &mut self.verdicts);
+        let batch = Batch::of(self.program, &self.rows, columns, groups);
+        let code = &self.codes[groups.first().map_or(0, |group| group.code.0 as usize)];
+        let code = (&code.code[..], code.root);
+        run(self.isa, self.program, code, &batch, &mut self.registers, &mut self.verdicts);
         for (verdicts, group) in self.verdicts.iter_mut().zip(groups) {
             verdicts.keep(columns.boxes_in(group.level, group.group));
         }
         &self.verdicts[..groups.len()]
+    }
+
+    /// The code that is enough inside one box of the groups that were just judged by the whole code.
+    pub(crate) fn code_inside(
+        &mut self,
+        columns: &Columns,
+        groups: &[Group],
+        (group, lane): (usize, usize),
+    ) -> CodeId {
+        let program = self.program;
+        let batch = Batch::of(program, &self.rows, columns, groups);
+        let mut known = Known::default();
+        for (bit, &watched) in program.watched.iter().enumerate() {
+            let bits = find(watched, program, &batch, &self.registers, group).bits[lane];
+            known.holds |= u64::from(bits & 3 == 1) << bit;
+            known.fails |= u64::from(bits & 3 == 2) << bit;
+        }
+        // What is found was often found just before.
+        let found = self.codes.iter().rposition(|code| code.known == known);
+        let index = found.unwrap_or_else(|| match self.codes.len() {
+            MOST_CODES => 0,
+            len => {
+                self.codes.push(Specialised::new(program, known));
+                len
+            }
+        });
+        CodeId(index as u32)
+    }
+
+    #[cfg(test)]
+    pub(super) fn code_len(&self, code: CodeId) -> usize {
+        self.codes[code.0 as usize].code.len()
     }
 
     /// Judges up to sixteen boxes of a batch and head that need have nothing in common.
@@ -133,7 +175,7 @@ impl<'p> LaneAnalysis<'p> {
         let len = boxes.len();
         let Self { isa, program, registers, box_rows, box_columns, .. } = self;
         let mut exports = |code, exports: &[u16], inputs, found: &mut Vec<Lanes>| {
-            run(*isa, program, code, &Batch::alone(inputs), registers, &mut []);
+            run(*isa, program, (code, UNUSED), &Batch::alone(inputs), registers, &mut []);
             found.clear();
             found.extend(exports.iter().map(|&export| registers[usize::from(export) * BATCH]));
         };
@@ -143,7 +185,8 @@ impl<'p> LaneAnalysis<'p> {
         exports(&program.columns, &program.column_exports, keys, box_columns);
         let mut batch = Batch { len: 1, ..Batch::EMPTY };
         (batch.rows[0], batch.columns[0]) = (&*box_rows, &*box_columns);
-        run(*isa, program, &program.meeting, &batch, registers, &mut self.verdicts);
+        let code = (&program.meeting[..], program.root);
+        run(*isa, program, code, &batch, registers, &mut self.verdicts);
         self.verdicts[0].keep(len);
         self.verdicts[0]
     }
@@ -198,11 +241,27 @@ impl Batch<'_> {
     }
 }
 
-/// Runs code, and tells what its groups are judged to be as far as `verdicts` has room for it.
+impl<'a> Batch<'a> {
+    /// Groups with the exports of their rows, among those of all places, and of their columns.
+    fn of(program: &LaneProgram, rows: &'a [Lanes], columns: &'a Columns, groups: &[Group]) -> Self {
+        let (row_exports, column_exports) = (program.row_exports.len(), program.column_exports.len());
+        let mut batch = Self { len: groups.len(), ..Self::EMPTY };
+        for (i, &Group { row, level, group, .. }) in groups.iter().enumerate() {
+            batch.rows[i] = &rows[row * row_exports..][..row_exports];
+            batch.columns[i] = columns.group(column_exports, level, group);
+        }
+        batch
+    }
+}
+
+/// The root of code whose verdicts are not asked for.
+const UNUSED: Source = Source::Constant(0);
+
+/// Runs code with its root, and tells what its groups are judged to be as far as `verdicts` has room for it.
 fn run(
     isa: Available,
     program: &LaneProgram,
-    code: &[Instr],
+    code: (&[Instr], Source),
     batch: &Batch,
     registers: &mut [Lanes],
     verdicts: &mut [Verdicts],
@@ -229,7 +288,7 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     pub(super) fn run_avx2(
         program: &LaneProgram,
-        code: &[Instr],
+        code: (&[Instr], Source),
         batch: &Batch,
         registers: &mut [Lanes],
         verdicts: &mut [Verdicts],
@@ -240,7 +299,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
     pub(super) fn run_avx512(
         program: &LaneProgram,
-        code: &[Instr],
+        code: (&[Instr], Source),
         batch: &Batch,
         registers: &mut [Lanes],
         verdicts: &mut [Verdicts],
@@ -252,11 +311,12 @@ mod x86 {
 #[inline(always)]
 fn execute(
     program: &LaneProgram,
-    code: &[Instr],
+    code: (&[Instr], Source),
     batch: &Batch,
     registers: &mut [Lanes],
     verdicts: &mut [Verdicts],
 ) {
+    let (code, root) = code;
     for (index, Instr { op, operands }) in code.iter().enumerate() {
         // Operands have smaller numbers than the result.
         let (before, rest) = registers.split_at_mut(index * BATCH);
@@ -310,7 +370,7 @@ fn execute(
         }
     }
     for (i, verdicts) in verdicts.iter_mut().enumerate().take(batch.len) {
-        *verdicts = rules::verdicts(find(program.root, program, batch, registers, i));
+        *verdicts = rules::verdicts(find(root, program, batch, registers, i));
     }
 }
 

@@ -13,13 +13,14 @@ mod columns;
 mod compile;
 mod execute;
 mod rules;
+mod specialise;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use columns::Columns;
 pub(crate) use compile::LaneProgram;
-pub(crate) use execute::{BATCH, Group, LaneAnalysis, Verdicts};
+pub(crate) use execute::{BATCH, CodeId, Group, LaneAnalysis, Verdicts};
 
 use super::{IntRange, ValueRange};
 

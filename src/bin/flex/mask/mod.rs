@@ -1,5 +1,7 @@
 //! `flex mask`: how a mask of the library cuts the attention matrix into tiles.
 
+mod figures;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -17,11 +19,12 @@ use crate::timing::{Repeated, repeated};
 /// Which mask, how large, and where to draw it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A mask of the library; `flex mask list` names them.
+    /// A mask of the library; `flex mask list` names them, `flex mask figures` measures them all at the lengths of
+    /// docs/block-masks.md.
     name: String,
-    /// Queries and keys.
-    #[arg(long, default_value_t = 2048)]
-    seq_len: usize,
+    /// Queries and keys; 2048 unless chosen.
+    #[arg(long, value_name = "TOKENS")]
+    seq_len: Option<usize>,
     /// Queries and keys a tile.
     #[arg(long, default_value_t = 128)]
     block_size: usize,
@@ -31,9 +34,12 @@ pub(crate) struct Args {
     /// The GPU, by its number from 0.
     #[arg(long, default_value_t = 0)]
     device: usize,
-    /// Draws the mask into a file.
+    /// Draws the mask into a file, as an SVG document.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Draws the mask into a file, as a PNG image.
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,10 +67,18 @@ struct Built {
     /// Billions of elements evaluated a second, where that is what takes the time.
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluated_g_per_s: Option<f64>,
+}
+
+/// A mask that was built, measured and drawn.
+#[derive(Debug, Serialize)]
+struct Drawn {
+    #[serde(flatten)]
+    built: Built,
     #[serde(skip)]
     picture: String,
+    /// The files it was drawn into.
     #[serde(skip)]
-    svg: Option<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
 /// A mask that can be drawn.
@@ -77,13 +91,37 @@ struct Listed {
 /// The masks that can be drawn.
 struct List(Vec<Listed>);
 
+/// Queries and keys where none are chosen.
+const SEQ_LEN: usize = 2048;
+
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
-    if args.name == "list" {
-        return list(output);
+    match args.name.as_str() {
+        "list" => list(output),
+        "figures" => figures::run(args, output),
+        _ => draw(args, output),
     }
-    let &Args { seq_len, block_size, .. } = args;
+}
+
+fn draw(args: &Args, output: &mut Output) -> Result<(), ProgramError> {
     let progress = Progress::new(1, format!("building the mask {}", args.name));
-    let mask = library::mask_by_name(&args.name, seq_len)?;
+    let (block_mask, built) = measured(args, &args.name, args.seq_len.unwrap_or(SEQ_LEN))?;
+    let mut files = Vec::new();
+    if let Some(path) = &args.svg {
+        write_file(path, block_mask.svg(0, 0))?;
+        files.push(path.clone());
+    }
+    if let Some(path) = &args.png {
+        write_file(path, block_mask.png(0, 0))?;
+        files.push(path.clone());
+    }
+    drop(progress);
+    output.print(&Drawn { built, picture: framed(&block_mask), files })
+}
+
+/// Builds a mask of the library again and again.
+fn measured(args: &Args, name: &str, seq_len: usize) -> Result<(BlockMask, Built), ProgramError> {
+    let block_size = args.block_size;
+    let mask = library::mask_by_name(name, seq_len)?;
     let extent = Extent { batch: 1, heads: 1, q_len: seq_len, kv_len: seq_len };
     let options = BlockMaskOptions { block_size: block_size.into(), ..BlockMaskOptions::default() };
     let device = args.backend.device(args.device)?;
@@ -96,11 +134,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     };
     let block_mask = build()?;
     let Repeated { median_ms: build_ms, least_ms, calls: builds } = repeated(|| build().map(drop))?;
-    if let Some(path) = &args.svg {
-        write_file(path, &block_mask.svg(0, 0))?;
-    }
     let built = Built {
-        case: args.name.clone(),
+        case: name.into(),
         seq_len,
         block_size,
         backend: args.backend,
@@ -116,11 +151,8 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
         elements_evaluated: block_mask.elements_evaluated(),
         evaluated_g_per_s: Some(block_mask.elements_evaluated() as f64 / build_ms / 1e6)
             .filter(|rate| *rate > 0.0),
-        picture: framed(&block_mask),
-        svg: args.svg.clone(),
     };
-    drop(progress);
-    output.print(&built)
+    Ok((block_mask, built))
 }
 
 fn list(output: &mut Output) -> Result<(), ProgramError> {
@@ -142,25 +174,24 @@ impl fmt::Display for List {
     }
 }
 
-impl fmt::Display for Built {
+impl fmt::Display for Drawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Self { seq_len, block_size, build_ms, bytes, tiles_total, tiles_full, tiles_partial, .. } = self;
+        let &Built { seq_len, block_size, build_ms, bytes, tiles_total, tiles_full, tiles_partial, .. } =
+            &self.built;
+        let built = &self.built;
         writeln!(f, "{}\n", self.picture)?;
-        writeln!(f, "  {} over {seq_len} tokens, in tiles of {block_size}×{block_size}", self.case)?;
+        writeln!(f, "  {} over {seq_len} tokens, in tiles of {block_size}×{block_size}", built.case)?;
         let skipped = tiles_total - tiles_full - tiles_partial;
         writeln!(
             f,
             "  {tiles_total} tiles: {skipped} skipped ({:.1} %), {tiles_full} full, {tiles_partial} partial",
-            self.sparsity
+            built.sparsity
         )?;
-        let how = match self.elements_evaluated {
+        let how = match built.elements_evaluated {
             0 => "all of it proved, nothing evaluated".into(),
             n => format!("{n} of {} elements evaluated, the rest proved", seq_len as u128 * seq_len as u128),
         };
-        write!(f, "  built in {build_ms:.3} ms (median of {}), {bytes} bytes; {how}", self.builds)?;
-        if let Some(path) = &self.svg {
-            write!(f, "\n  drawn in {}", path.display())?;
-        }
-        Ok(())
+        write!(f, "  built in {build_ms:.3} ms (median of {}), {bytes} bytes; {how}", built.builds)?;
+        self.files.iter().try_for_each(|path| write!(f, "\n  drawn in {}", path.display()))
     }
 }
