@@ -13,8 +13,11 @@ use flex_core::attention::Shape;
 
 use super::tiling::TiledRuns;
 
-/// The cache that keys and values may fill, in bytes. Queries, outputs and the next heads need some, too.
-const CACHE_BYTES: usize = 32 << 20;
+/// The keys and values of a section, in bytes, that stay in the L2 cache beside queries, outputs and the next heads.
+const CACHED_BYTES: usize = 16 << 20;
+
+/// Those of the last section, at most: longer ones are read from memory too often.
+const LAST_BYTES: usize = 64 << 20;
 
 /// What it takes to begin and end an item, in quarters of a full tile.
 const ITEM_COST: u64 = 6;
@@ -45,17 +48,21 @@ struct Work<'a> {
 
 impl Sections {
     fn of(work: &Work<'_>) -> Self {
-        let cached = CACHE_BYTES / work.kv_head_bytes.max(1);
-        // Not so many that every multiprocessor reads a head of its own from memory.
-        let at_most = cached.max(work.multiprocessors / 8).max(1);
+        let heads_of = |bytes: usize| bytes / work.kv_head_bytes.max(1);
+        // With more heads at a time, few multiprocessors work on the same one.
+        let shared = (work.multiprocessors / 8).max(1);
         let key_tiles = (work.head_costs.len() * work.kv_tiles) as u64;
         let is_short = work.head_costs.iter().sum::<u64>() < 4 * MANY_READERS * key_tiles;
         // Blocks draw their items two ahead, so at the end there must be several times the longest for each.
         let wanted = if is_short { 2 } else { 4 } * work.longest * work.multiprocessors as u64;
         let behind =
             work.head_costs.iter().rev().scan(0, |sum, cost| Some(std::mem::replace(sum, *sum + cost)));
-        let last = behind.take_while(|&behind| behind < wanted).take(at_most).count().max(1);
-        Self { last, others: if is_short { (cached / 2).max(1) } else { last } }
+        let last = behind
+            .take_while(|&behind| behind < wanted)
+            .take(heads_of(LAST_BYTES).max(shared))
+            .count()
+            .max(1);
+        Self { last, others: if is_short { heads_of(CACHED_BYTES).max(1) } else { last.min(shared) } }
     }
 
     /// The key heads of each section.

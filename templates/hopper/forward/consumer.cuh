@@ -72,9 +72,9 @@ struct Consumer {
 
     // What the loader said of the tile whose keys have arrived. Read while the products are under way: between a softmax
     // and the next products it costs 3 % of the speed.
-    __device__ __forceinline__ u32 read_note(bool has_tile = true) const {
+    __device__ __forceinline__ u32 read_note() const {
         u32 tile_note = 0;
-        if (has_tile & speaks_for_warp()) tile_note = *static_cast<volatile u32*>(&shared.tile_notes[key.stage]);
+        if (speaks_for_warp()) tile_note = *static_cast<volatile u32*>(&shared.tile_notes[key.stage]);
         return from_speaker(tile_note);
     }
 
@@ -143,7 +143,7 @@ struct Consumer {
 
     struct Item {
         int batch, head, first_query;
-        bool has_tiles;  // false where no item is left
+        bool has_tiles;
 
         __device__ __forceinline__ bool exists() const { return batch >= 0; }
     };
@@ -166,23 +166,22 @@ struct Consumer {
     }
 
     __device__ __forceinline__ void await_first_tile(const Item& item) {
-        if (item.has_tiles) {
+        if (item.exists() && item.has_tiles) {
             shared.query_full[warpgroup].wait(query_parity);
             query_parity ^= 1;
             await_key();
         }
     }
 
-    // The last P V of an item and its output; meanwhile the next item begins. On return its first scores have landed, and
-    // `tile_note` is theirs. Without a next item they are computed all the same, from what is left in shared memory, and
-    // never looked at: ptxas serialises products that are under a condition.
+    // The last P V of an item and its output; meanwhile the next item begins. Its first scores have landed on return.
+    // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
+    // ptxas serialises products that are under a condition.
     __device__ __forceinline__ void conclude(
-        Item& item, u32& tile_note, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
+        Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
         issue_probability_value(p, out);
         const Item next = next_item();
         await_first_tile(next);
         issue_query_key(scores);
-        tile_note = read_note(next.has_tiles);
         wgmma_wait<1>();
         pin(out);
         release_value();
@@ -193,8 +192,8 @@ struct Consumer {
         item = next;
     }
 
-    // An item, whose first scores have landed; `tile_note` is theirs. Then they are those of the next item.
-    __device__ __forceinline__ void attend(Item& item, u32& tile_note, Scores& scores, float exponent_scale) {
+    // An item, whose first scores have landed.
+    __device__ __forceinline__ void attend(Item& item, Scores& scores, float exponent_scale) {
         const Rows rows(problem, captures, item.batch, item.head, item.first_query);
         Output out;
 #pragma unroll
@@ -203,6 +202,7 @@ struct Consumer {
         softmax.reset();
         Probabilities p;
         float rescale[2], tile_shift[2];
+        const u32 tile_note = read_note();
         release_key(tile_note);
         rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
@@ -221,7 +221,7 @@ struct Consumer {
             while (!is_final) {
                 is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
-                    conclude(item, tile_note, other_p, scores, softmax, out);
+                    conclude(item, other_p, scores, softmax, out);
                     return;
                 }
                 is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
@@ -229,7 +229,7 @@ struct Consumer {
         } else {
             while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
         }
-        conclude(item, tile_note, p, scores, softmax, out);
+        conclude(item, p, scores, softmax, out);
     }
 
     __device__ __forceinline__ void run() {
@@ -249,11 +249,10 @@ struct Consumer {
             Scores scores;
             await_first_tile(item);
             issue_query_key(scores);
-            u32 tile_note = read_note();
             wgmma_wait<0>();
             pin(scores);
-            do attend(item, tile_note, scores, exponent_scale);
-            while (item.has_tiles);
+            do attend(item, scores, exponent_scale);
+            while (item.exists() && item.has_tiles);
         }
     }
 };
