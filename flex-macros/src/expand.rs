@@ -112,6 +112,8 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Cod
     let (ident, l) = (&function.sig.ident, lowering());
     let name = plain(ident);
     let circle = circle(ident.span());
+    // All of it at the function's name: that is where rustc reports a circle.
+    let circle = quote_spanned!(ident.span()=> pub const #circle: () = { #(#calls;)* };);
     let parameters = signature.parameters.iter().map(|p| match p.ty {
         Some(ParameterType::View { element, rank }) => {
             let (ty, rank) = (type_tokens(element), rank as u8);
@@ -130,7 +132,7 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Cod
     quote! {
         #head
         #(#conditions)*
-        #[allow(dead_code, clippy::too_many_arguments)]
+        #[allow(dead_code, unreachable_pub, clippy::too_many_arguments)]
         impl #ident {
             #bind
 
@@ -138,9 +140,7 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Cod
                 #support::Signature::new(#name, &[#(#parameters),*], #result);
 
             #[doc(hidden)]
-            pub const #circle: () = {
-                #(#calls;)*
-            };
+            #circle
 
             #[doc(hidden)]
             pub fn __signature(_: &()) -> #support::Signature {

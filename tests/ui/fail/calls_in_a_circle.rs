@@ -10,6 +10,9 @@ fn pong(x: i32) -> i32 {
     ping(x)
 }
 
-fn main() {
-    let _ = mask_mod!(|b, h, q, kv| ping(q) > kv);
+#[mask_mod]
+fn caller(b: i32, h: i32, q: i32, kv: i32) -> bool {
+    ping(q) > kv
 }
+
+fn main() {}
