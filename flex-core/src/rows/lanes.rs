@@ -381,21 +381,26 @@ fn tanh<A: Fma>(rows: &mut Rows) {
 fn soft_cap<A: Fma>(dst: &mut [Group], a: Source, divisor: Source, cap: Source) {
     let (Source::Splat(divisor), Source::Splat(cap)) = (divisor, cap) else { return };
     let (b, cap) = (f32::from_bits(divisor), f32::from_bits(cap));
-    if let Source::Lanes(lanes) = a
-        && A::FUSED
-        && math::has_reciprocal(b)
-    {
-        let reciprocal = 1.0 / b;
-        let quotient = |x: u32| math::quotient::<A>(f32::from_bits(x), b, reciprocal);
+    if let Source::Lanes(lanes) = a {
         // The quotients of what is below this round to what is small.
         let limit = 0.999 * math::TANH_SMALL * b.abs();
-        let small = |all: bool, &x: &u32| all & math::divides_by_reciprocal_below(f32::from_bits(x), limit);
-        if lanes.as_flattened().iter().fold(true, small) {
-            return map_row(dst, a, |x| (math::tanh_small::<A>(quotient(x)) * cap).to_bits());
-        }
-        let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
-        if lanes.as_flattened().iter().fold(true, usual) {
-            return map_row(dst, a, |x| (math::tanh::<A>(quotient(x)) * cap).to_bits());
+        if A::FUSED && math::has_reciprocal(b) {
+            let reciprocal = 1.0 / b;
+            let quotient = |x: u32| math::quotient::<A>(f32::from_bits(x), b, reciprocal);
+            let small =
+                |all: bool, &x: &u32| all & math::divides_by_reciprocal_below(f32::from_bits(x), limit);
+            if lanes.as_flattened().iter().fold(true, small) {
+                return map_row(dst, a, |x| (math::tanh_small::<A>(quotient(x)) * cap).to_bits());
+            }
+            let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
+            if lanes.as_flattened().iter().fold(true, usual) {
+                return map_row(dst, a, |x| (math::tanh::<A>(quotient(x)) * cap).to_bits());
+            }
+        } else {
+            let small = |all: bool, &x: &u32| all & (f32::from_bits(x).abs() < limit);
+            if lanes.as_flattened().iter().fold(true, small) {
+                return map_row(dst, a, |x| (math::tanh_small::<A>(f32::from_bits(x) / b) * cap).to_bits());
+            }
         }
     }
     map_row(dst, a, |x| (math::tanh::<A>(f32::from_bits(x) / b) * cap).to_bits());
