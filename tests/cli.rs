@@ -231,7 +231,13 @@ fn kernel_compiles_without_a_gpu_and_writes_bundles() {
     let bundle = folder.path().join("bundle");
     let arguments = "kernel causal+softcap --arch sm_80 --head-dim 64 --dtype f16 --emit cuda --json --out";
     let arguments: Vec<&str> = arguments.split(' ').chain([bundle.to_str().unwrap()]).collect();
-    let output = flex(&arguments);
+    let dump = folder.path().join("dump");
+    let output = Command::new(env!("CARGO_BIN_EXE_flex"))
+        .args(&arguments)
+        .env_remove("FLEX_LOG")
+        .env("FLEX_DUMP_CUDA", &dump)
+        .output()
+        .expect("the program starts");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     if !output.status.success() {
         assert!(report["error"].as_str().unwrap().contains("NVRTC was not found"), "{report}");
@@ -246,6 +252,8 @@ fn kernel_compiles_without_a_gpu_and_writes_bundles() {
     }
     assert!(report["warnings"].is_array() && report["code"].as_str().unwrap().contains("struct Mods"));
     assert!(bundle.join("manifest.json").exists());
+    let dumped = std::fs::read_to_string(dump.join(format!("{}.cu", report["key"].as_str().unwrap()))).unwrap();
+    assert!(dumped.starts_with(report["code"].as_str().unwrap()), "{dumped}");
 }
 
 #[test]

@@ -125,14 +125,18 @@ fn check_kernel(kernel: &Kernel) {
             }
         }
     };
-    // Side by side, because most of the time goes to compiling.
+    // Side by side, because most of the time goes to compiling; one after the other where tests run so.
+    let alone = std::env::args().any(|argument| argument == "--test-threads=1");
     std::thread::scope(|scope| {
         for (i, &dims) in kernel.head_dims.iter().enumerate() {
             for (j, &dtype) in kernel.dtypes.iter().enumerate() {
                 // All dtypes at the first head dims; one at each of the others.
                 if i == 0 || j == i % kernel.dtypes.len() {
                     let check_cases = &check_cases;
-                    scope.spawn(move || check_cases(i, dtype, dims));
+                    let thread = scope.spawn(move || check_cases(i, dtype, dims));
+                    if alone && let Err(panic) = thread.join() {
+                        std::panic::resume_unwind(panic);
+                    }
                 }
             }
         }

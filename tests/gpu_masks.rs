@@ -128,7 +128,7 @@ fn faults_are_those_of_the_host() {
 #[ignore = "needs an NVIDIA GPU"]
 fn arrays_that_are_on_the_gpu_stay_there() {
     let gpu = gpu();
-    let len = 9000;
+    let len = if testing::cases(100) < 100 { 1000 } else { 9000 };
     let group: Vec<i32> = (0..len as u32).map(|i| (hash(i) % 50) as i32).collect();
     // A tensor of any numbers stands for the memory of another library.
     let bits = |[_, _, _, i]: [usize; 4]| f32::from_bits(group[i] as u32);
@@ -198,7 +198,7 @@ fn a_mask_that_keeps_nothing_and_does_not_say_so() {
 #[ignore = "needs an NVIDIA GPU"]
 fn calls_without_tiles_build_them() {
     let gpu = gpu();
-    let len = 9000;
+    let len = if testing::cases(100) < 100 { 1000 } else { 9000 };
     let group: Vec<i32> = (0..len as u32).map(|i| (hash(i) % 50) as i32).collect();
     let mask = mask_mod!(|b, h, q, kv| group[q] == group[kv]);
     let x = Tensor::from_fn([1, 1, len, 64], |[_, _, s, d]| {

@@ -544,26 +544,3 @@ fn what_always_runs_is_not_kept_twice() {
     let (plain, named) = (plain::bind(&doc).unwrap(), named::bind(&doc).unwrap());
     assert_eq!(plain.bound().expr(), named.bound().expr());
 }
-
-#[mod_fn]
-fn ping(x: i32) -> i32 {
-    pong(x) + pong(x + 1)
-}
-
-#[mod_fn]
-fn pong(x: i32) -> i32 {
-    ping(x)
-}
-
-#[mask_mod]
-fn circular(b: i32, h: i32, q: i32, kv: i32) -> bool {
-    ping(q) > kv
-}
-
-#[test]
-fn functions_that_call_each_other_in_a_circle_are_an_error() {
-    let error = circular::bind().unwrap_err().to_string();
-    assert!(error.contains("in a circle"), "{error}");
-    // The next mod is not affected.
-    assert!(divides::bind().is_ok());
-}

@@ -5,6 +5,7 @@
 //! | `FLEX_CACHE_DIR` | where compiled kernels are kept; default `flex-attention` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`). Empty: none are kept. |
 //! | `FLEX_NVRTC_DIR` | the folder of `libnvrtc.so.13` (or a folder that `pip install --target` put the wheel into); only this folder is looked at |
 //! | `FLEX_DUMP_CUDA` | a folder: the source of every compiled kernel is written there as `KEY.cu`, with the compiler's findings |
+//! | `FLEX_CPU_ISA` | the instruction set of the CPU backend, where it is not to be the best that the CPU has: see `flex_core::isa` |
 //! | `FLEX_LOG` | what the `flex` program logs, in the syntax of tracing-subscriber: `debug`, `flex_codegen=trace` |
 
 use std::path::PathBuf;

@@ -287,6 +287,19 @@ pub(crate) fn walk_block<'a>(block: &'a Block, visit: &mut impl FnMut(Part<'a>))
     }
 }
 
+/// The functions that a block calls, each once.
+pub(crate) fn callees(block: &Block) -> Vec<&syn::Path> {
+    let mut paths: Vec<&syn::Path> = Vec::new();
+    walk_block(block, &mut |part| {
+        if let Part::Expr(Expr { kind: ExprKind::Call { path, .. }, .. }) = part
+            && !paths.contains(&path)
+        {
+            paths.push(path);
+        }
+    });
+    paths
+}
+
 /// Visits an expression and everything in it, outside first.
 pub(crate) fn walk_expr<'a>(expr: &'a Expr, visit: &mut impl FnMut(Part<'a>)) {
     visit(Part::Expr(expr));

@@ -3,10 +3,10 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 
-use crate::ast::{Body, Origin, VarId};
+use crate::ast::{Body, Origin, VarId, callees};
 use crate::check::check;
 use crate::diagnostics::{Errors, Place, unreachable};
-use crate::lower::{lower, lowering, support, support_at, type_tokens};
+use crate::lower::{calls_of, circle, lower, lowering, support, support_at, type_tokens};
 use crate::parse::{Kind, Parameter, ParameterType, Parser, Signature, closure};
 use crate::types::Ty;
 
@@ -55,8 +55,16 @@ pub(crate) fn function(kind: Kind, attribute: TokenStream, item: TokenStream) ->
     quote!(#native #builder #errors)
 }
 
-/// The code that builds the function's expression, if there are no mistakes in it.
-fn function_code(function: &syn::ItemFn, signature: &Signature, errors: &mut Errors) -> Option<TokenStream> {
+/// What is made of a function's body.
+struct Code {
+    /// Builds its expression.
+    build: TokenStream,
+    /// The calls of the functions that it calls.
+    calls: Vec<TokenStream>,
+}
+
+/// The code of a function, if there are no mistakes in it.
+fn function_code(function: &syn::ItemFn, signature: &Signature, errors: &mut Errors) -> Option<Code> {
     let mut parser = Parser::new(errors, Some(function.sig.ident.to_string()));
     let mut arguments = Vec::new();
     for parameter in &signature.parameters {
@@ -70,7 +78,8 @@ fn function_code(function: &syn::ItemFn, signature: &Signature, errors: &mut Err
     }
     let (code, value) = lower(&body, &checked, &arguments);
     let l = lowering();
-    Some(quote!(#code #l.finish(#value)))
+    let calls = callees(&body.block).into_iter().map(calls_of).collect();
+    Some(Code { build: quote!(#code #l.finish(#value)), calls })
 }
 
 /// The user's function, callable as before.
@@ -97,10 +106,14 @@ fn named(argument: &syn::FnArg) -> Option<Ident> {
 }
 
 /// The type beside the function that carries `bind`.
-fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &TokenStream) -> TokenStream {
+fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Code) -> TokenStream {
+    let Code { build, calls } = code;
     let support = support();
     let (ident, l) = (&function.sig.ident, lowering());
     let name = plain(ident);
+    let circle = circle(ident.span());
+    // All of it at the function's name: that is where rustc reports a circle.
+    let circle = quote_spanned!(ident.span()=> pub const #circle: () = { #(#calls;)* };);
     let parameters = signature.parameters.iter().map(|p| match p.ty {
         Some(ParameterType::View { element, rank }) => {
             let (ty, rank) = (type_tokens(element), rank as u8);
@@ -119,12 +132,15 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Tok
     quote! {
         #head
         #(#conditions)*
-        #[allow(dead_code, clippy::too_many_arguments)]
+        #[allow(dead_code, unreachable_pub, clippy::too_many_arguments)]
         impl #ident {
             #bind
 
             const __SIGNATURE: #support::Signature =
                 #support::Signature::new(#name, &[#(#parameters),*], #result);
+
+            #[doc(hidden)]
+            #circle
 
             #[doc(hidden)]
             pub fn __signature(_: &()) -> #support::Signature {
@@ -139,7 +155,7 @@ fn builder(kind: Kind, function: &syn::ItemFn, signature: &Signature, code: &Tok
                 _: &(),
             ) -> #support::NodeId {
                 let mut #l = #support::Lowering::of_call(builder, &Self::__SIGNATURE, arguments);
-                #code
+                #build
             }
         }
     }
@@ -243,12 +259,15 @@ fn stub(kind: Kind, function: &syn::ItemFn, signature: &Signature) -> TokenStrea
     let head = type_head(kind, function);
     let bind = bind(kind, &signature, &plain(ident));
     let body = unreachable(Span::call_site());
+    let circle = circle(Span::call_site());
     let result = type_tokens(signature.result.unwrap_or(Ty::Bool));
     quote! {
         #head
         #[allow(dead_code)]
         impl #ident {
             #bind
+            #[doc(hidden)]
+            pub const #circle: () = ();
             #[doc(hidden)]
             pub fn __signature(_: &()) -> #support::Signature {
                 #support::Signature::new("", &[], #result)

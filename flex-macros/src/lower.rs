@@ -541,6 +541,26 @@ fn callee(path: &syn::Path, about: &TokenStream) -> TokenStream {
     }}
 }
 
+/// The value of a constant that depends on the same constant of the called function: functions that call each other in a
+/// circle make it depend on itself, which rustc reports at their names. Where the function is not marked, nothing more is
+/// said than by [`callee`].
+pub(crate) fn calls_of(path: &syn::Path) -> TokenStream {
+    let (support, constant) = (support(), circle(Span::call_site()));
+    let import = quote_spanned!(crate::diagnostics::Place::of(path).span()=> use #path as __callee;);
+    quote! {{
+        #[allow(unused_imports)]
+        #import
+        #[allow(unused_imports)]
+        use #support::unmarked::calls::*;
+        __callee::#constant
+    }}
+}
+
+/// The name of that constant, which is part of rustc's message.
+pub(crate) fn circle(span: Span) -> Ident {
+    Ident::new("MODS_MUST_NOT_CALL_EACH_OTHER_IN_A_CIRCLE", span)
+}
+
 fn exponent(arg: &Expr) -> TokenStream {
     match &arg.kind {
         ExprKind::Int { value, .. } => proc_macro2::Literal::i128_unsuffixed(*value).into_token_stream(),

@@ -1,19 +1,10 @@
 //! The state of one body while its expression is built.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 
 use flex_core::ir::{Arg, BinaryOp, BuildError, Builder, CaptureId, Node, NodeId, Scalar, Type, UnaryOp};
 
 use super::Signature;
-
-/// How deep calls between mods may go; only functions that call each other in a circle get there.
-const MAX_DEPTH: u32 = 64;
-
-thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-    static TOO_DEEP: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Builds the body of a mod: a thin layer over [`Builder`] that keeps what Rust would evaluate.
 ///
@@ -148,24 +139,9 @@ impl<'b> Lowering<'b> {
         self.builder.extent(view, axis)
     }
 
-    /// Calls another mod's build function.
+    /// Calls another mod's build function. The macros see to it that calls come to an end.
     pub fn call(&mut self, arguments: &[Arg], build: impl FnOnce(&mut Builder, &[Arg]) -> NodeId) -> NodeId {
-        let depth = DEPTH.get();
-        if depth == 0 {
-            TOO_DEEP.set(false);
-        }
-        if depth >= MAX_DEPTH || TOO_DEEP.get() {
-            TOO_DEEP.set(true);
-            return self.builder.fail(BuildError::WrongArguments {
-                function: "a function of mods".into(),
-                expected: format!("at most {MAX_DEPTH} calls inside each other"),
-                got: "functions that call each other in a circle".into(),
-            });
-        }
-        DEPTH.set(depth + 1);
-        let result = build(self.builder, arguments);
-        DEPTH.set(depth);
-        result
+        build(self.builder, arguments)
     }
 
     /// Keeps a node's faults in this scope.

@@ -17,3 +17,13 @@ pub trait MarkedWithModFn {
 
 // The name that calls look for.
 pub use MarkedWithModFn as __callee;
+
+/// For what constants say of calls: here nothing, as the message above is enough.
+pub mod calls {
+    #[allow(non_camel_case_types, reason = "the name that calls look for")]
+    pub enum __callee {}
+
+    impl __callee {
+        pub const MODS_MUST_NOT_CALL_EACH_OTHER_IN_A_CIRCLE: () = ();
+    }
+}

@@ -422,6 +422,22 @@ fn results_do_not_depend_on_the_threads() {
 }
 
 #[test]
+fn infinite_values_leave_other_columns_alone() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut case = Case::contiguous(&mut rng, DType::BF16, [1, 2, 1, 64], [1, 1, 300, 64], [1, 1, 300, 64]);
+    let Data::BF16(values) = &mut case.value.data else { unreachable!() };
+    values[70 * 64 + 10] = bf16::INFINITY;
+    for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+        let result = case.run(&case.problem(), &options).unwrap();
+        let Data::BF16(out) = &result.out else { unreachable!() };
+        for (i, x) in out.iter().enumerate() {
+            assert_eq!(x.to_f32().is_infinite(), i % 64 == 10, "column {i} is {x} ({isa})");
+        }
+    }
+}
+
+#[test]
 fn nan_and_infinite_inputs_follow_the_definition() {
     let mut rng = StdRng::seed_from_u64(1);
     let causal = causal();

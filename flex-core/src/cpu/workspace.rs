@@ -110,7 +110,7 @@ pub(super) struct Buffers<'w> {
 
 /// The most keys that are packed at a time: a document of a few hundred tokens is packed once for all its queries.
 const CHUNK_KEYS: usize = 512;
-/// The most bytes of packed keys and values, but for one tile: both stay in the second-level cache.
+/// The most bytes of packed keys, and of packed values, but for one tile: both stay in the second-level cache.
 const CHUNK_BYTES: usize = 256 << 10;
 
 impl Workspace {
@@ -123,7 +123,7 @@ impl Workspace {
     ) -> Buffers<'_> {
         let Sizes { rows, block_rows, units, columns } = sizes;
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
-        let bytes_per_tile = 4 * (TILE_KEYS * units + kernels.packing.units(TILE_KEYS) * columns);
+        let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
         let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, CHUNK_KEYS / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);

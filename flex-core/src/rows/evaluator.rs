@@ -24,7 +24,9 @@ pub struct RowProgram {
 
 /// The instructions of an expression, without and with checks for faults, once they were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct LoweredOnce([OnceLock<(Arc<Code>, Arc<Option<Limits>>)>; 2]);
+pub(crate) struct LoweredOnce([OnceLock<Lowered>; 2]);
+
+type Lowered = (Arc<Code>, Arc<Option<Limits>>);
 
 impl RowProgram {
     /// Lowers the expression of a mask or score mod.

@@ -351,7 +351,7 @@ unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32
                         prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS + i * each, each);
                     }
                     let column = column + i * TILE_ELEMENTS;
-                    if SUMS % 2 == 0 {
+                    if SUMS.is_multiple_of(2) {
                         value.load::<5>(column);
                         add_products::<SUMS, 4, 5>();
                     } else {

@@ -74,9 +74,9 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-/// How far ahead of the products cache lines are asked for: longer than the latency of memory, and little beside the
-/// second cache, where they go.
-const AHEAD_BYTES: usize = 16384;
+/// How far ahead of the products cache lines are asked for: longer than the latency of memory and than what a product
+/// takes at a time (64 keys in tile registers), and little beside the second cache, where they go.
+const AHEAD_BYTES: usize = 32768;
 
 /// What is asked for while a product runs, a row for each lane: rows of this product, and at its end those of the next
 /// one, so that memory is never idle. Strides and rows are in bytes.
