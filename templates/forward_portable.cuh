@@ -48,7 +48,7 @@ class ForwardPortable {
         TileWalk walk;     // the first thread's
         Tile upcoming[2];  // the tile of each stage; while one is worked on, its place is for the one after the next
     };
-    static constexpr int kSharedBytes = 64 + kThreads * 16 + kTileQ * 16;  // in front of the tiles
+    static constexpr int kSharedBytes = 64 + kThreads * 16 + kTileQ * 4;  // in front of the tiles
     static_assert(sizeof(Shared) <= 64 && sizeof(typename TileCopy::Sources) == 16 && sizeof(RowTerms) == 16);
 
     __device__ __forceinline__ ForwardPortable(const Problem& problem, const Captures& captures, unsigned char* shared)
@@ -147,18 +147,18 @@ class ForwardPortable {
         return {sources(), problem_.key_strides.row, problem_.value_strides.row, first, problem_.kv_len, stage_smem(stage)};
     }
 
-    // Where a lane remembers the largest score it has seen of a row: in what pads the query row.
-    __device__ __forceinline__ unsigned largest_so_far(int m, int i) const {
-        const unsigned thread = ptx::recompute_from(threadIdx.x), row = thread / 32 * kRows + thread % 32 / 4 + 16 * m + 8 * i;
-        return query_smem_ + (row + 1) * kQueryRowBytes - 16 + thread % 4 * 4;
+    // Where the first of a row's four lanes remembers the largest score that it has seen.
+    __device__ __forceinline__ unsigned largest_so_far() const {
+        return query_smem_ - (kTileQ - first_row_of(ptx::recompute_from(threadIdx.x))) * 4;
     }
     __device__ __forceinline__ void note(const Rows<kFragments>& largest) {
-        const unsigned first = largest_so_far(0, 0);
+        if (threadIdx.x % 4 != 0) return;
+        const unsigned first = largest_so_far();
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                const unsigned at = first + (16 * m + 8 * i) * kQueryRowBytes;
+                const unsigned at = first + (16 * m + 8 * i) * 4;
                 ptx::store_shared(at, __float_as_uint(fmaxf(ptx::load_shared(at), largest[m][i])));
             }
     }
@@ -170,11 +170,11 @@ class ForwardPortable {
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                ptx::store_shared(largest_so_far(m, i), __float_as_uint(minus_infinity()));
+                if (threadIdx.x % 4 == 0) ptx::store_shared(largest_so_far() + (16 * m + 8 * i) * 4, __float_as_uint(minus_infinity()));
                 const int q = min(query(m, i), problem_.q_len - 1);
                 rows_[m][i] = Mods::row(problem_, captures_, batch, head, q);
                 const RowTerms terms = RowTerms::of<Mods>(problem_, captures_, rows_[m][i], batch, head, q);
-                terms.store(terms_of(threadIdx.x) + (16 * m + 8 * i) * 16, threadIdx.x % 4);
+                terms.store(terms_of(threadIdx.x) + (16 * m + 8 * i) * kQueryRowBytes, threadIdx.x % 4);
             }
         __syncwarp();
     }
@@ -206,7 +206,7 @@ class ForwardPortable {
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                const float slope = RowTerms::load_line(terms + (16 * m + 8 * i) * 16).x;
+                const float slope = RowTerms::load_line(terms + (16 * m + 8 * i) * kQueryRowBytes).x;
 #pragma unroll
                 for (int n = 0; n < kTileKv / 8; ++n)
 #pragma unroll
@@ -223,7 +223,7 @@ class ForwardPortable {
             for (int m = 0; m < kFragments; ++m)
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
-                    const float2 line = RowTerms::load_line(terms + (16 * m + 8 * i) * 16);
+                    const float2 line = RowTerms::load_line(terms + (16 * m + 8 * i) * kQueryRowBytes);
                     offsets.row[m][i] = fmaf(line.x, first_key, line.y);
                 }
         }
@@ -247,7 +247,7 @@ class ForwardPortable {
                 for (int i = 0; i < 2; ++i)
 #pragma unroll
                     for (int w = 0; w < (kTileKv + 127) / 128; ++w) {
-                        const int2 kept = kMaskIsInterval ? RowTerms::load_kept_keys(terms + (16 * m + 8 * i) * 16) : int2{0, problem_.kv_len};
+                        const int2 kept = kMaskIsInterval ? RowTerms::load_kept_keys(terms + (16 * m + 8 * i) * kQueryRowBytes) : int2{0, problem_.kv_len};
                         const int origin = first_key + 128 * w;
                         kept_columns[m][i][w] = columns_below(kept.y - origin);
                         if constexpr (kMaskIsInterval) kept_columns[m][i][w] &= ~columns_below(kept.x - origin);
@@ -283,7 +283,7 @@ class ForwardPortable {
 
     static __device__ __forceinline__ int first_row_of(unsigned thread) { return int(thread / 32 * kRows + thread % 32 / 4); }
     static __device__ __forceinline__ int first_key_of(unsigned thread, Tile tile) { return tile.index() * kTileKv + 2 * int(thread % 4); }
-    __device__ __forceinline__ unsigned terms_of(unsigned thread) const { return query_smem_ - (kTileQ - first_row_of(thread)) * 16; }
+    __device__ __forceinline__ unsigned terms_of(unsigned thread) const { return query_smem_ + (first_row_of(thread) + 1) * kQueryRowBytes - 16; }
 
     __device__ __forceinline__ void store(const Softmax<kFragments>& softmax, Output& out) {
         const unsigned thread = ptx::recompute_from(threadIdx.x);
@@ -298,7 +298,7 @@ class ForwardPortable {
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
                 const int row = 16 * m + 8 * i + lane / 4;
-                const float sum = row_sum(softmax.sum[m][i]), largest = ptx::load_shared(largest_so_far(m, i));
+                const float sum = row_sum(softmax.sum[m][i]), largest = ptx::load_shared(largest_so_far() + (16 * m + 8 * i) * 4);
                 const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
                 const unsigned target = staged + row * kQueryRowBytes + 2 * (lane % 4) * int(sizeof(Element));
 #pragma unroll

@@ -252,7 +252,8 @@ fn kernel_compiles_without_a_gpu_and_writes_bundles() {
     }
     assert!(report["warnings"].is_array() && report["code"].as_str().unwrap().contains("struct Mods"));
     assert!(bundle.join("manifest.json").exists());
-    let dumped = std::fs::read_to_string(dump.join(format!("{}.cu", report["key"].as_str().unwrap()))).unwrap();
+    let dumped =
+        std::fs::read_to_string(dump.join(format!("{}.cu", report["key"].as_str().unwrap()))).unwrap();
     assert!(dumped.starts_with(report["code"].as_str().unwrap()), "{dumped}");
 }
 

@@ -156,7 +156,10 @@ fn run(cases: u32, what: &str, random: impl Strategy<Value = Case>) {
         })
         .unwrap_or_else(|failure| panic!("{what}: {failure}"));
     println!("{what}: {} of {} rows are numbers", numbers.get(), rows.get());
-    assert!(!enough_cases() || numbers.get() * 3 > rows.get(), "too few rows are numbers for the test to mean much");
+    assert!(
+        !enough_cases() || numbers.get() * 3 > rows.get(),
+        "too few rows are numbers for the test to mean much"
+    );
 }
 
 #[test]

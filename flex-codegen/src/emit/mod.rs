@@ -49,9 +49,8 @@ pub(crate) fn needs_no_place(score: &Expr, guards: Guards, precision: Precision)
     let fast_and_proved = guards == Guards::Proved && precision == Precision::Fast;
     let score = simplify(score);
     let of_score_alone = Variance::of(&score).root().is_subset(Inputs::of(&[Input::Score]));
-    let is_line = || {
-        rewrite::to_exponent(&score, precision, guards).is_ok_and(|exponent| exponent.key_line.is_some())
-    };
+    let is_line =
+        || rewrite::to_exponent(&score, precision, guards).is_ok_and(|exponent| exponent.key_line.is_some());
     fast_and_proved && (of_score_alone || is_line())
 }
 

@@ -66,7 +66,7 @@ const fn row_bytes(dtype: DType, head_dim: u32) -> u32 {
 /// `kSharedBytes` in `forward_portable.cuh`.
 const SHARED_BYTES: u32 = 64;
 const THREAD_BYTES: u32 = 16;
-const QUERY_BYTES: u32 = 16;
+const QUERY_BYTES: u32 = 4;
 
 /// The dynamic shared memory of a block: one query tile (later the output tile), two tiles each of keys and values.
 pub(crate) const fn smem_bytes(dtype: DType, head_dim: u32, value_dim: u32, schedule: &Schedule) -> u32 {
