@@ -31,10 +31,12 @@ mod evaluator;
 mod instr;
 mod lanes;
 mod math;
+mod program;
 mod scalar;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use evaluator::LoweredOnce;
-pub use evaluator::{RowEvaluator, RowProgram, RowRegisters, RowSummary, ScoreRows};
+pub use evaluator::{RowEvaluator, RowRegisters, RowSummary, ScoreRows};
+pub(crate) use program::LoweredOnce;
+pub use program::RowProgram;

@@ -1,0 +1,62 @@
+//! Expressions lowered to instructions, once for all threads and calls.
+
+use std::sync::{Arc, OnceLock};
+
+use super::bounds::{self, Limits};
+use super::compile::{self, Code};
+use crate::ir::Type;
+use crate::mods::BoundExpr;
+
+/// A bound expression ready to be evaluated by rows. Made once, shared by threads.
+#[derive(Clone, Debug)]
+pub struct RowProgram {
+    pub(super) bound: BoundExpr,
+    pub(super) code: Arc<Code>,
+    /// Comparisons of kv, and of other values of the key, with values of the row that say all of a mask.
+    pub(super) limits: Arc<Option<Limits>>,
+}
+
+/// The instructions of an expression, without and with checks for faults, once they were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct LoweredOnce([OnceLock<Lowered>; 2]);
+
+type Lowered = (Arc<Code>, Arc<Option<Limits>>);
+
+impl RowProgram {
+    /// Lowers the expression of a mask or score mod.
+    pub fn new(bound: &BoundExpr) -> Self {
+        Self::lower(bound, true)
+    }
+
+    /// Lowers an expression that is proved not to fault at any point it will be evaluated at, and so needs no checks.
+    /// At other points the values mean nothing, but are safe to compute.
+    pub fn proved(bound: &BoundExpr) -> Self {
+        Self::lower(bound, false)
+    }
+
+    fn lower(bound: &BoundExpr, tell_faults: bool) -> Self {
+        let lower = || {
+            let mut code = compile::compile(bound, tell_faults);
+            let limits = bounds::limits(bound.expr(), &code);
+            code.drop_unused(limits.iter().flat_map(Limits::operands));
+            code.fuse();
+            if bound.expr().result_type() == Type::F32 {
+                code.fuse_soft_caps();
+            }
+            code.find_last();
+            (code.into(), limits.into())
+        };
+        let (code, limits) = bound.lowered().0[usize::from(tell_faults)].get_or_init(lower).clone();
+        Self { bound: bound.clone(), code, limits }
+    }
+
+    /// The expression.
+    pub fn bound(&self) -> &BoundExpr {
+        &self.bound
+    }
+
+    /// Whether some point could fault.
+    pub fn may_fault(&self) -> bool {
+        self.code.fault.is_some()
+    }
+}
