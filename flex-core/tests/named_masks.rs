@@ -5,12 +5,9 @@ mod by_hand;
 #[path = "../benches/block_mask/masks.rs"]
 mod masks;
 
-use flex_core::mask::{BlockMask, BlockSize, DenseMask, Extent, TileKind, create_mask};
+use flex_core::mask::{BlockMask, BlockSize, DenseMask, TileKind, create_mask};
 use flex_core::mods::MaskMod;
-
-fn square(len: usize) -> Extent {
-    Extent { batch: 1, heads: 1, q_len: len, kv_len: len }
-}
+use masks::{common, square};
 
 /// Checks every tile against the elements in it: full tiles keep all, absent ones nothing, partial ones some but not all.
 /// Returns how many elements were evaluated to find them out.
@@ -45,19 +42,6 @@ fn check(mask: &MaskMod, dense: &DenseMask, block: BlockSize) -> u64 {
 }
 
 const BLOCKS: [(usize, usize); 4] = [(128, 128), (64, 128), (48, 80), (17, 23)];
-
-fn common(len: usize) -> Vec<MaskMod> {
-    let tokens = len as i32;
-    vec![
-        masks::causal(),
-        masks::sliding_window(tokens / 8),
-        masks::prefix_lm(tokens / 4),
-        masks::document(&masks::twelve(len)),
-        masks::document_causal("document_causal", &masks::twelve(len)),
-        masks::document_causal("packed_causal", &masks::packed(len)),
-        masks::global_sliding(tokens / 32, tokens / 16),
-    ]
-}
 
 #[test]
 fn the_six_main_masks_are_right_and_nothing_is_evaluated() {

@@ -10,27 +10,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use flex_core::mask::{BlockMask, Extent, create_block_mask};
+use flex_core::mask::{BlockMask, create_block_mask};
 use flex_core::mods::MaskMod;
-
-fn square(len: usize) -> Extent {
-    Extent { batch: 1, heads: 1, q_len: len, kv_len: len }
-}
-
-/// The masks of a length, with captures that no build has indexed yet; written as those of the same name that `flex mask`
-/// knows.
-fn common(len: usize) -> Vec<MaskMod> {
-    let tokens = len as i32;
-    vec![
-        masks::causal(),
-        masks::sliding_window(tokens / 8),
-        masks::prefix_lm(tokens / 4),
-        masks::document(&masks::twelve(len)),
-        masks::document_causal("document_causal", &masks::twelve(len)),
-        masks::document_causal("packed_causal", &masks::packed(len)),
-        masks::global_sliding(tokens / 32, tokens / 16),
-    ]
-}
+use masks::{common, square};
 
 fn harder(len: usize) -> Vec<(MaskMod, usize)> {
     let short = len / 8;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use flex_core::capture::{Capture, CaptureValue, IntoArray};
 use flex_core::ir::{BinaryOp, Builder, CaptureId, Input, NodeId, Type, UnaryOp};
+use flex_core::mask::Extent;
 use flex_core::mods::MaskMod;
 
 /// An expression under construction.
@@ -280,4 +281,24 @@ pub(crate) fn unprovable() -> MaskMod {
 /// Tiles see those whose number differs from theirs in none of the given bits, a pattern that is full or empty by tile.
 pub(crate) fn xor_tiles(tile: i32, bits: i32) -> MaskMod {
     mask("xor_tiles", &[], |s| (&(&(&s.q / tile) ^ &(&s.kv / tile)) & bits).equals(0))
+}
+
+/// One sequence of one head.
+pub(crate) fn square(len: usize) -> Extent {
+    Extent { batch: 1, heads: 1, q_len: len, kv_len: len }
+}
+
+/// The masks of a length, with captures that no build has indexed yet; written as those of the same name that `flex mask`
+/// knows.
+pub(crate) fn common(len: usize) -> Vec<MaskMod> {
+    let tokens = len as i32;
+    vec![
+        causal(),
+        sliding_window(tokens / 8),
+        prefix_lm(tokens / 4),
+        document(&twelve(len)),
+        document_causal("document_causal", &twelve(len)),
+        document_causal("packed_causal", &packed(len)),
+        global_sliding(tokens / 32, tokens / 16),
+    ]
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::kernel::{SUM_LANES, compiled_for_each_set};
+use super::kernel::SUM_LANES;
 use crate::attention::{DType, ElementsMut};
+use crate::isa::compiled_for_each_set;
 
 /// The output buffers of a call.
 pub(super) struct Output<'a> {

@@ -5,8 +5,9 @@ use std::ops::Range;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::kernel::{Kernels, Packing, compiled_for_each_set};
+use super::kernel::{Kernels, Packing};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
+use crate::isa::compiled_for_each_set;
 
 /// One head of a tensor: rows of `len` elements.
 #[derive(Clone, Copy)]

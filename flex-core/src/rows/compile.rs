@@ -77,24 +77,18 @@ impl Code {
         let subtract = Op::Binary(BinaryOp::Sub, Type::I32);
         let (multiply, add) = (Op::Binary(BinaryOp::Mul, Type::F32), Op::Binary(BinaryOp::Add, Type::F32));
         let uses = self.element_uses();
-        // The instruction that alone is used by the operand, if it is the given operation.
-        let maker = |element: &[Instr], operand, op| match operand {
-            Operand::Element(r) if uses[r as usize] == 1 => {
-                element.iter().position(|instr| instr.dst == r && instr.op == op)
-            }
-            _ => None,
-        };
         let mut i = 0;
         while i < self.element.len() {
             let instr = self.element[i];
             let found = match instr.op {
-                op if op == i32_to_f32 => maker(&self.element, instr.a, subtract).map(|at| {
+                op if op == i32_to_f32 => self.only_maker(&uses, instr.a, subtract).map(|at| {
                     let first = self.element[at];
                     (at, Instr { op: Op::Difference, a: first.a, b: first.b, ..instr })
                 }),
                 op if op == add => {
-                    let product = maker(&self.element, instr.a, multiply).map(|at| (at, instr.b));
-                    let product = product.or(maker(&self.element, instr.b, multiply).map(|at| (at, instr.a)));
+                    let product = self.only_maker(&uses, instr.a, multiply).map(|at| (at, instr.b));
+                    let product =
+                        product.or(self.only_maker(&uses, instr.b, multiply).map(|at| (at, instr.a)));
                     product.map(|(at, other)| {
                         let first = self.element[at];
                         (at, Instr { op: Op::MulAdd, a: first.a, b: first.b, c: other, ..instr })
@@ -117,18 +111,12 @@ impl Code {
         let [divide, multiply] = [BinaryOp::Div, BinaryOp::Mul].map(|op| Op::Binary(op, Type::F32));
         let tanh = Op::Unary(UnaryOp::Tanh, Type::F32);
         let uses = self.element_uses();
-        let maker = |element: &[Instr], operand, op| match operand {
-            Operand::Element(r) if uses[r as usize] == 1 => {
-                element.iter().position(|instr| instr.dst == r && instr.op == op)
-            }
-            _ => None,
-        };
         let mut i = 0;
         while i < self.element.len() {
             let instr = self.element[i];
             let found = [(instr.a, instr.b), (instr.b, instr.a)].into_iter().find_map(|(capped, cap)| {
-                let tanh = maker(&self.element, capped, tanh).filter(|_| instr.op == multiply)?;
-                let quotient = maker(&self.element, self.element[tanh].a, divide)?;
+                let tanh = self.only_maker(&uses, capped, tanh).filter(|_| instr.op == multiply)?;
+                let quotient = self.only_maker(&uses, self.element[tanh].a, divide)?;
                 let divisor = self.element[quotient].b;
                 (!cap.is_lanes() && !divisor.is_lanes()).then_some((tanh, quotient, cap))
             });
@@ -143,6 +131,16 @@ impl Code {
                 }
                 None => i += 1,
             }
+        }
+    }
+
+    /// The element instruction that makes the operand, if it is the given operation and nothing else uses its result.
+    fn only_maker(&self, uses: &[u32], operand: Operand, op: Op) -> Option<usize> {
+        match operand {
+            Operand::Element(r) if uses[r as usize] == 1 => {
+                self.element.iter().position(|instr| instr.dst == r && instr.op == op)
+            }
+            _ => None,
         }
     }
 

@@ -4,7 +4,6 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
-mod each_set;
 mod generic;
 mod in_place;
 mod read;
@@ -18,7 +17,6 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
-pub(super) use each_set::compiled_for_each_set;
 pub(super) use in_place::{HeadRows, InPlace};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;

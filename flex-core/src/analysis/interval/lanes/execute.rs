@@ -5,7 +5,7 @@ use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
 use super::specialise::{Known, Specialised};
 use super::{ATTAINED, Columns, DENSE, FAN, Lanes, ONE_VALUE, RISES_WITH_KEY, RISES_WITH_QUERY, rules};
 use crate::ir::{Input, Type};
-use crate::isa::{Available, InstructionSet};
+use crate::isa::{Available, InstructionSet, compiled_for_each_set};
 
 /// The most groups of boxes that go through an instruction together: what it costs to choose it is shared by them.
 pub(crate) const BATCH: usize = 8;
@@ -257,55 +257,15 @@ impl<'a> Batch<'a> {
 /// The root of code whose verdicts are not asked for.
 const UNUSED: Source = Source::Constant(0);
 
-/// Runs code with its root, and tells what its groups are judged to be as far as `verdicts` has room for it.
-fn run(
-    isa: Available,
-    program: &LaneProgram,
-    code: (&[Instr], Source),
-    batch: &Batch,
-    registers: &mut [Lanes],
-    verdicts: &mut [Verdicts],
-) {
-    match isa.set() {
-        InstructionSet::Portable => execute(program, code, batch, registers, verdicts),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Available` set has been found on this CPU.
-        InstructionSet::Avx2 => unsafe { x86::run_avx2(program, code, batch, registers, verdicts) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => unsafe {
-            x86::run_avx512(program, code, batch, registers, verdicts)
-        },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => execute(program, code, batch, registers, verdicts),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::*;
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn run_avx2(
+compiled_for_each_set! {
+    /// Runs code with its root, and tells what its groups are judged to be as far as `verdicts` has room for it.
+    fn run(
         program: &LaneProgram,
         code: (&[Instr], Source),
         batch: &Batch,
         registers: &mut [Lanes],
         verdicts: &mut [Verdicts],
-    ) {
-        execute(program, code, batch, registers, verdicts);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
-    pub(super) fn run_avx512(
-        program: &LaneProgram,
-        code: (&[Instr], Source),
-        batch: &Batch,
-        registers: &mut [Lanes],
-        verdicts: &mut [Verdicts],
-    ) {
-        execute(program, code, batch, registers, verdicts);
-    }
+    ) = execute;
 }
 
 #[inline(always)]

@@ -31,4 +31,4 @@ macro_rules! compiled_for_each_set {
     };
 }
 
-pub(in crate::cpu) use compiled_for_each_set;
+pub(crate) use compiled_for_each_set;

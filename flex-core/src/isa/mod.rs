@@ -3,7 +3,11 @@
 //! Chosen once a process: the best set that this CPU has, or the one that the environment variable `FLEX_CPU_ISA`
 //! (`amx`, `avx512bf16`, `avx512`, `avx2` or `portable`) names, as long as the CPU has it.
 
+mod each_set;
+
 use std::sync::OnceLock;
+
+pub(crate) use each_set::compiled_for_each_set;
 
 /// A set of vector instructions that the CPU backend is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
