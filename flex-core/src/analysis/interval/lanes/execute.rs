@@ -1,7 +1,7 @@
 //! Running code on lanes, compiled once for each instruction set.
 
 use super::super::{IntRange, Span, integer, loads};
-use super::compile::{Instr, LaneProgram, OPERANDS, Op, Source};
+use super::program::{Instr, LaneProgram, OPERANDS, Op, Source};
 use super::specialise::{Known, Specialised};
 use super::{ATTAINED, Columns, DENSE, FAN, Lanes, ONE_VALUE, RISES_WITH_KEY, RISES_WITH_QUERY, rules};
 use crate::ir::{Input, Type};

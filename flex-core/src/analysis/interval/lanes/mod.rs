@@ -12,6 +12,7 @@
 mod columns;
 mod compile;
 mod execute;
+mod program;
 mod rules;
 mod specialise;
 
@@ -19,8 +20,8 @@ mod specialise;
 mod tests;
 
 pub(crate) use columns::Columns;
-pub(crate) use compile::LaneProgram;
 pub(crate) use execute::{BATCH, CodeId, Group, LaneAnalysis, Verdicts};
+pub(crate) use program::LaneProgram;
 
 use super::{IntRange, ValueRange};
 

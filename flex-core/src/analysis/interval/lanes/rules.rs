@@ -5,7 +5,7 @@
 //! [`Truth`](super::super::Truth) and [`evaluate`](super::super::evaluate).
 
 use super::super::{IntRange, ValueRange};
-use super::compile::OPERANDS;
+use super::program::OPERANDS;
 use super::{ATTAINED, CORNERS, DENSE, FALSE, FAN, HIGH, LOW, Lanes, ONE_VALUE, TRUE, Verdicts, parts};
 
 /// Writes integers, given as lowest, highest and bits.

@@ -4,7 +4,7 @@
 //! a prefix, that the key is in the second half. What is left of the mask there is often one comparison of ten. The rows
 //! then run that code instead of the whole; the verdicts are the same.
 
-use super::compile::{Instr, LaneProgram, Op, Source};
+use super::program::{Instr, LaneProgram, Op, Source};
 
 /// The conditions of a program that may be known, and at most so many: they have a bit each.
 const MOST_WATCHED: usize = 64;
