@@ -205,6 +205,10 @@ fn bench_refuses_what_it_cannot_measure() {
         ("bench --case causal --heads 3 --kv-heads 2 --seq-len 64", "multiple"),
         ("bench --case causal --seq-len 0", "at least 1"),
         ("bench --case nothing", "natten13"),
+        ("bench --case decode --queries 0 --seq-len 64", "at least one query"),
+        ("bench --case decode --queries 65 --seq-len 64", "--queries 65"),
+        ("bench --case causal --threads 0", "1..=1024"),
+        ("bench --case causal --threads 65536", "65536"),
     ] {
         let output = flex(&arguments.split(' ').collect::<Vec<_>>());
         assert!(!output.status.success(), "{arguments}");
@@ -255,6 +259,52 @@ fn kernel_compiles_without_a_gpu_and_writes_bundles() {
     let dumped =
         std::fs::read_to_string(dump.join(format!("{}.cu", report["key"].as_str().unwrap()))).unwrap();
     assert!(dumped.starts_with(report["code"].as_str().unwrap()), "{dumped}");
+}
+
+#[test]
+fn kernel_prints_source_and_plan_without_nvrtc() {
+    let empty = tempfile::tempdir().unwrap();
+    for emit in ["cuda", "plan"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_flex"))
+            .args(["kernel", "causal+alibi", "--emit", emit, "--json"])
+            .env_remove("FLEX_LOG")
+            .env("FLEX_NVRTC_DIR", empty.path())
+            .output()
+            .expect("the program starts");
+        assert!(output.status.success(), "{emit}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["code"].as_str().is_some_and(|code| code.contains("struct Mods")), emit == "cuda");
+    }
+}
+
+#[test]
+fn kernel_refuses_sizes_that_no_call_can_have() {
+    for (arguments, expected) in [
+        ("relative_bias --seq-len 0", "expected at least 1"),
+        ("relative_bias --seq-len 99999999999999999", "expected at most 2147483647"),
+        ("relative_bias --seq-len 2147483647", "is too large"),
+        ("bias_qk --seq-len 2147483647", "is too large"),
+        ("t5_bias --heads 99999999999999999", "expected at most 2147483647"),
+        ("causal --heads 0", "expected at least 1"),
+    ] {
+        let arguments = format!("kernel {arguments} --emit plan");
+        let output = flex(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.starts_with("error: ") && message.contains(expected), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_is_an_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_flex"))
+        .args(["mask", "list"])
+        .env("FLEX_LOG", "==")
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("FLEX_LOG") && message.contains("such as `debug`"), "{message}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{} could not be read or written: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum BundleError {
         source: io::Error,
     },
     /// The manifest is not one.
-    #[error("{} is no manifest of kernels: {source}", path.display())]
+    #[error("{} is no manifest of kernels, {source}: write the bundle anew", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -61,6 +61,12 @@ struct Entry {
 struct Manifest {
     format: u32,
     kernels: Vec<Entry>,
+}
+
+/// What manifests of all formats have.
+#[derive(Debug, Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// Kernels by key.
@@ -120,11 +126,13 @@ impl Bundle {
     pub fn read(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join(MANIFEST);
         let text = fs::read(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|source| BundleError::Manifest { path: path.clone(), source })?;
-        if manifest.format != FORMAT {
-            return Err(BundleError::Format { path, got: manifest.format });
+        let no_manifest = |source| BundleError::Manifest { path: path.clone(), source };
+        // Before the rest is read, which other formats have in another form.
+        let Format { format } = serde_json::from_slice(&text).map_err(no_manifest)?;
+        if format != FORMAT {
+            return Err(BundleError::Format { path, got: format });
         }
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(no_manifest)?;
         let mut bundle = Self::new();
         for Entry { describe, hash, mut kernel } in manifest.kernels {
             let path = cubin_path(dir, &kernel.key);
@@ -163,6 +171,8 @@ mod tests {
 
         fs::write(cubin_path(dir.path(), &kernel.key), b"something else").unwrap();
         assert!(matches!(Bundle::read(dir.path()), Err(BundleError::Damaged { .. })));
+        fs::write(dir.path().join(MANIFEST), r#"{ "format": 0, "cubins": {} }"#).unwrap();
+        assert!(matches!(Bundle::read(dir.path()), Err(BundleError::Format { got: 0, .. })));
         fs::write(dir.path().join(MANIFEST), "{}").unwrap();
         assert!(matches!(Bundle::read(dir.path()), Err(BundleError::Manifest { .. })));
         assert!(matches!(Bundle::read(&dir.path().join("nowhere")), Err(BundleError::Io { .. })));

@@ -34,8 +34,11 @@ pub enum ViewError {
         /// How many elements there are.
         got: usize,
     },
-    /// An axis is longer than an i32 index can reach, or the number of elements overflows.
-    #[error("a view of shape {shape:?} is too large: every axis must be at most {max}", max = i32::MAX)]
+    /// An axis is longer than an i32 index can reach, or all elements take more bytes than there are addresses.
+    #[error(
+        "a view of shape {shape:?} is too large: every axis must be at most {max}, and all elements fit in memory",
+        max = i32::MAX
+    )]
     TooLarge {
         /// The shape asked for.
         shape: Vec<usize>,
@@ -59,12 +62,17 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// A view with any strides, in elements; a stride of 0 repeats.
     ///
     /// # Errors
-    /// If some index inside the shape would lie outside the data, or an axis is longer than `i32::MAX`.
+    /// If some index inside the shape would lie outside the data, an axis is longer than `i32::MAX`, or no memory could
+    /// hold a copy of the elements, repeated ones included.
     pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self, ViewError> {
         if shape.iter().any(|&len| len > i32::MAX as usize) {
             return Err(too_large(&shape));
         }
         if !shape.contains(&0) {
+            let bytes = shape.iter().try_fold(size_of::<T>(), |bytes, &len| bytes.checked_mul(len));
+            if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+                return Err(too_large(&shape));
+            }
             let last = shape
                 .iter()
                 .zip(&strides)
@@ -116,7 +124,7 @@ impl<T> View<'_, T, 1> {
 impl<'a, T: CaptureElement, const N: usize> View<'a, T, N> {
     /// The elements in row-major order.
     pub(crate) fn to_contiguous(self) -> Vec<T> {
-        let count = self.shape.iter().product();
+        let count = if self.shape.contains(&0) { 0 } else { self.shape.iter().product() };
         let mut out = Vec::with_capacity(count);
         let mut index = [0usize; N];
         for _ in 0..count {
@@ -212,5 +220,16 @@ mod tests {
         ));
         assert!(View::with_strides(&data, [2, 2], [usize::MAX, 1]).is_err());
         assert!(View::<_, 1>::new(&data, [0]).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_view_has_no_more_elements_than_a_copy_could_have() {
+        const LONGEST: usize = i32::MAX as usize;
+        for strides in [[0; 3], [1, 0, 0]] {
+            let view = View::with_strides(&[0i32; 6], [6, LONGEST, LONGEST], strides);
+            assert!(matches!(view, Err(ViewError::TooLarge { .. })), "{view:?}");
+        }
+        let empty = View::with_strides(&[0i32; 6], [LONGEST, LONGEST, 0], [0; 3]).unwrap();
+        assert!(empty.to_contiguous().is_empty());
     }
 }

@@ -9,6 +9,10 @@ pub(crate) enum ProgramError {
     Library(#[from] flex_attention::Error),
     #[error(transparent)]
     Catalog(#[from] flex_attention::library::CatalogError),
+    #[error(
+        "{variable} says what to log, such as `debug` or `flex_codegen=trace`, and cannot be read: {reason}"
+    )]
+    LogFilter { variable: &'static str, reason: String },
     #[error("could not write the result: {0}")]
     Write(std::io::Error),
     #[error("could not write {path}: {source}")]

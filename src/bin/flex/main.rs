@@ -15,12 +15,18 @@ mod progress;
 mod sampled;
 mod timing;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use error::ProgramError;
 use output::Output;
+
+/// The environment variable of what is logged.
+const LOG: &str = "FLEX_LOG";
 
 /// Attention with masks and score changes written as Rust functions.
 ///
@@ -52,19 +58,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEX_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-
     let mut output = Output::new(cli.json);
-    let done = match cli.command {
-        Command::Demo(args) => demo::run(&args, &mut output),
-        Command::Mask(args) => mask::run(&args, &mut output),
-        Command::Bench(args) => bench::run(&args, &mut output),
-        #[cfg(feature = "cuda")]
-        Command::Kernel(args) => kernel::run(&args, &mut output),
-        Command::Doctor => doctor::run(&mut output),
-    };
-    match done {
+    match log_to_stderr().and_then(|()| run(&cli.command, &mut output)) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough, as `flex mask … | head`.
         Err(ProgramError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -73,4 +68,31 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: &Command, output: &mut Output) -> Result<(), ProgramError> {
+    match command {
+        Command::Demo(args) => demo::run(args, output),
+        Command::Mask(args) => mask::run(args, output),
+        Command::Bench(args) => bench::run(args, output),
+        #[cfg(feature = "cuda")]
+        Command::Kernel(args) => kernel::run(args, output),
+        Command::Doctor => doctor::run(output),
+    }
+}
+
+/// Logs what the environment asks for, else warnings.
+fn log_to_stderr() -> Result<(), ProgramError> {
+    let filter = EnvFilter::builder()
+        .with_env_var(LOG)
+        .with_default_directive(LevelFilter::WARN.into())
+        .from_env()
+        .map_err(|error| ProgramError::LogFilter { variable: LOG, reason: error.to_string() })?;
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
+    Ok(())
 }

@@ -74,6 +74,18 @@ impl Case {
         Err(ProgramError::Case { case: self.name(), needed, option: "seq-len", got: seq_len })
     }
 
+    /// Queries a sequence, of which `asked` are asked for.
+    pub(crate) fn queries(self, asked: usize, seq_len: usize) -> Result<usize, ProgramError> {
+        match self {
+            Self::Decode if !(1..=seq_len).contains(&asked) => {
+                let needed = "at least one query and at most as many as keys";
+                Err(ProgramError::Case { case: self.name(), needed, option: "queries", got: asked })
+            }
+            Self::Decode => Ok(asked),
+            _ => Ok(seq_len),
+        }
+    }
+
     /// The mask; `None` where every pair is kept.
     pub(crate) fn mask(self, seq_len: usize) -> Result<Option<MaskMod>, ProgramError> {
         self.check(seq_len)?;

@@ -61,9 +61,9 @@ pub(crate) struct Args {
     /// The kernel on the GPU; the one that calls choose unless given.
     #[arg(long, value_enum)]
     kernel: Option<GpuKernel>,
-    /// Threads on the CPU; all cores unless given.
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Threads on the CPU, 1 to 1024; all cores unless given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// Where attention is computed.
@@ -239,9 +239,10 @@ impl<'a> Setup<'a> {
 
     fn measure(&self, case: Case) -> Result<Measured, ProgramError> {
         let &Args { batch, heads, seq_len, head_dim, .. } = self.args;
+        let threads = self.args.threads.map(usize::from);
         let mask = case.mask(seq_len)?;
         let score = case.score(heads, seq_len)?;
-        let q_len = if case == Case::Decode { self.args.queries } else { seq_len };
+        let q_len = case.queries(self.args.queries, seq_len)?;
         let host_query = self.query.narrow(2, 0, q_len)?;
         let extent = Extent { batch, heads, q_len, kv_len: seq_len };
         let build = |mask: &MaskMod| BlockMask::builder(mask).block_size(self.args.block_size).build(extent);
@@ -261,7 +262,7 @@ impl<'a> Setup<'a> {
             if let Some(block_mask) = &block_mask {
                 call = call.block_mask(block_mask);
             }
-            if let Some(threads) = self.args.threads {
+            if let Some(threads) = threads {
                 call = call.threads(threads);
             }
             #[cfg(feature = "cuda")]
@@ -271,7 +272,7 @@ impl<'a> Setup<'a> {
             call
         };
         let mut out = call().run()?;
-        let cpu = CpuOptions { threads: self.args.threads, ..CpuOptions::default() };
+        let cpu = CpuOptions { threads, ..CpuOptions::default() };
         let peak = || (self.args.backend == Backend::Cpu).then(|| peak_gflops(&cpu, key.dtype()));
         let (mut peak_gflops, mut reading) = (peak(), None);
         let ms = match self.device {

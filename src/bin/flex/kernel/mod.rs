@@ -15,6 +15,7 @@ use flex_codegen::bundle::Bundle;
 use flex_codegen::plan::Force;
 use flex_codegen::{Arch, CallRequest, CompiledKernel, Compiler, KernelSource, KernelSpec, Matmul};
 use flex_core::attention::Shape;
+use flex_core::mask::MaskError;
 use serde::Serialize;
 
 use crate::bench::Precision;
@@ -64,7 +65,7 @@ pub(crate) struct Args {
 enum Emit {
     /// Which kernel it is and why, without compiling it.
     Plan,
-    /// The generated CUDA source.
+    /// The generated CUDA source, without compiling it.
     Cuda,
     /// What ptxas reports.
     Ptxas,
@@ -121,7 +122,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), ProgramError> 
     for wanted in all {
         progress.step(format!("{} for {}", wanted.name, wanted.spec.arch));
         let compiled = match (args.emit, &args.out) {
-            (Some(Emit::Plan), None) => None,
+            (Some(Emit::Plan | Emit::Cuda), None) => None,
             _ => Some(compiler.kernel(&wanted.spec)?),
         };
         if let Some(compiled) = &compiled {
@@ -196,6 +197,7 @@ impl Takes {
 fn wanted(args: &Args) -> Result<Vec<Wanted>, ProgramError> {
     let &Args { heads, seq_len, value_dim, .. } = args;
     let extent = Extent { batch: 1, heads, q_len: seq_len, kv_len: seq_len };
+    extent.validate().map_err(MaskError::from)?;
     let mut all = Vec::new();
     for name in &args.names {
         let mods = Mods::parse(name, Sizes { heads, seq_len })?;

@@ -17,36 +17,29 @@ struct LibraryScore {
     bind: fn(Sizes) -> Result<ScoreMod, ProgramError>,
 }
 
-/// What the lengths of captures follow.
+/// What the lengths of captures follow, both between 1 and `i32::MAX`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     pub(super) heads: usize,
     pub(super) seq_len: usize,
 }
 
-impl Sizes {
-    fn zeros(self, len: usize) -> Vec<f32> {
-        vec![0.0; len]
-    }
+/// An array of one value, so that lengths no array can have are an error of the view.
+fn repeated<const N: usize>(shape: [usize; N]) -> Result<View<'static, f32, N>, ProgramError> {
+    Ok(View::with_strides(&[0.0], shape, [0; N])?)
 }
 
 const SCORES: &[LibraryScore] = &[
     LibraryScore { name: "alibi", bind: |s| Ok(library::alibi::bind(library::alibi_slopes(s.heads))?) },
     LibraryScore { name: "softcap", bind: |_| Ok(library::softcap::bind(20.0)?) },
-    LibraryScore {
-        name: "t5_bias",
-        bind: |s| Ok(library::t5_bias::bind(View::new(&s.zeros(32 * s.heads), [32, s.heads])?, 128)?),
-    },
+    LibraryScore { name: "t5_bias", bind: |s| Ok(library::t5_bias::bind(repeated([32, s.heads])?, 128)?) },
     LibraryScore {
         name: "relative_bias",
-        bind: |s| Ok(library::relative_bias::bind(s.zeros(2 * s.seq_len - 1), s.seq_len as i32 - 1)?),
+        bind: |s| Ok(library::relative_bias::bind(repeated([2 * s.seq_len - 1])?, s.seq_len as i32 - 1)?),
     },
-    LibraryScore { name: "key_bias", bind: |s| Ok(library::key_bias::bind(s.zeros(s.seq_len))?) },
-    LibraryScore {
-        name: "bias_qk",
-        bind: |s| Ok(library::bias_qk::bind(View::with_strides(&[0.0f32], [s.seq_len; 2], [0; 2])?)?),
-    },
-    LibraryScore { name: "head_gate", bind: |s| Ok(library::head_gate::bind(s.zeros(s.heads))?) },
+    LibraryScore { name: "key_bias", bind: |s| Ok(library::key_bias::bind(repeated([s.seq_len])?)?) },
+    LibraryScore { name: "bias_qk", bind: |s| Ok(library::bias_qk::bind(repeated([s.seq_len; 2])?)?) },
+    LibraryScore { name: "head_gate", bind: |s| Ok(library::head_gate::bind(repeated([s.heads])?)?) },
     LibraryScore { name: "temperature", bind: |_| Ok(library::temperature::bind(1.0)?) },
 ];
 
