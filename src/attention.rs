@@ -286,8 +286,8 @@ impl<'a> FlexAttention<'a> {
         problem.block_mask = self.block_mask.or(unskipped.as_ref());
 
         let mut out = tensor::HostBuffer::zeros(query.dtype(), shape.out().iter().product())?;
-        let rows = |asked| aux.contains(asked).then(|| vec![0f32; shape.rows()]);
-        let (mut lse, mut max_scores) = (rows(Aux::LSE), rows(Aux::MAX_SCORES));
+        let rows = |asked| aux.contains(asked).then(|| tensor::zeroed(0f32, shape.rows())).transpose();
+        let (mut lse, mut max_scores) = (rows(Aux::LSE)?, rows(Aux::MAX_SCORES)?);
         cpu::attention(
             &problem,
             &self.cpu,

@@ -214,6 +214,12 @@ fn sizes_that_overflow_are_errors() {
     let huge = TensorRef::new("key", Elements::F32(&data), [2, 2, 1, 8], strides);
     assert!(matches!(huge, Err(AttentionError::TooLarge { tensor: "key", .. })));
     assert!(matches!(View::with_strides(&data, [2, 2], [usize::MAX, 1]), Err(ViewError::TooLarge { .. })));
+
+    // 2⁵⁵ rows of 512 components: as many elements as a usize counts, and one more.
+    let repeated = |shape| TensorRef::new("repeated", Elements::F32(&data), shape, [0; 4]).unwrap();
+    let (query, key) = (repeated([1, 1 << 25, 1 << 30, 1]), repeated([1, 1, 1, 1]));
+    let error = attention_error(flex_attention(query, key, repeated([1, 1, 1, 512])).run());
+    assert!(matches!(error, AttentionError::TooLarge { tensor: "out", .. }), "{error:?}");
 }
 
 #[test]

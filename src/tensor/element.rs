@@ -59,16 +59,20 @@ pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, TensorError> {
     Ok(elements)
 }
 
+/// So many zeros. Zeroed pages come from the system as they are touched, which only `vec!` asks for; but it aborts where
+/// there are none, so that is tried out before.
+///
+/// # Errors
+/// [`TensorError::OutOfMemory`].
+pub(crate) fn zeroed<T: Copy>(zero: T, count: usize) -> Result<Vec<T>, TensorError> {
+    drop(reserved::<T>(count)?);
+    Ok(vec![zero; count])
+}
+
 impl HostBuffer {
     /// # Errors
     /// [`TensorError::OutOfMemory`].
     pub(crate) fn zeros(dtype: DType, count: usize) -> Result<Self, TensorError> {
-        /// Zeroed pages come from the system as they are touched, which only `vec!` asks for; but it aborts where there
-        /// are none, so that is tried out before.
-        fn zeroed<T: Copy>(zero: T, count: usize) -> Result<Vec<T>, TensorError> {
-            drop(reserved::<T>(count)?);
-            Ok(vec![zero; count])
-        }
         Ok(match dtype {
             DType::F32 => Self::F32(zeroed(0.0, count)?),
             DType::F16 => Self::F16(zeroed(f16::ZERO, count)?),

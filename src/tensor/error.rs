@@ -12,7 +12,10 @@ pub enum TensorError {
         shape: [usize; 4],
     },
     /// A dimension is over `i32::MAX` or the number of elements overflows.
-    #[error("shape {shape:?} is too large: every dimension is at most {max}", max = i32::MAX)]
+    #[error(
+        "shape {shape:?} is too large: every dimension is at most {max}, and the elements have an address each",
+        max = i32::MAX
+    )]
     TooLarge {
         /// The shape.
         shape: [usize; 4],

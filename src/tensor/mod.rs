@@ -8,7 +8,7 @@ mod error;
 pub(crate) use arg::check_result;
 pub use arg::{TensorArg, TensorArgMut};
 pub use element::Element;
-pub(crate) use element::HostBuffer;
+pub(crate) use element::{HostBuffer, zeroed};
 pub use error::TensorError;
 
 use std::sync::Arc;
@@ -166,7 +166,8 @@ impl Tensor {
     /// A dimension of length 1 repeated `len` times without copying.
     ///
     /// # Errors
-    /// If the dimension is over 3 or its length is not 1, or `len` is 0.
+    /// If the dimension is over 3 or its length is not 1, or `len` is 0, over `i32::MAX`, or so large that the number of
+    /// elements overflows.
     pub fn expand(&self, dimension: usize, len: usize) -> Result<Self, TensorError> {
         check_dimension(dimension)?;
         if self.shape[dimension] != 1 || len == 0 {
@@ -175,6 +176,7 @@ impl Tensor {
         let mut view = self.clone();
         view.shape[dimension] = len;
         view.strides[dimension] = 0;
+        element_count(view.shape)?;
         Ok(view)
     }
 
@@ -324,6 +326,10 @@ mod tests {
         let one = || Tensor::from_vec(vec![1f32], [1; 4]).unwrap();
         let repeated = one().expand(2, 1 << 30).and_then(|t| t.expand(1, 1 << 29)).unwrap();
         assert!(matches!(repeated.to_f32_vec(), Err(Error::Tensor(TensorError::OutOfMemory { .. }))));
+        for (first, second) in [(usize::MAX, 1), (1 << 31, 1), ((1 << 31) - 1, (1 << 31) - 1)] {
+            let repeated = one().expand(2, first).and_then(|t| t.expand(1, second));
+            assert!(matches!(repeated, Err(TensorError::TooLarge { .. })), "{first} {second}");
+        }
         let t = counting([1, 2, 3, 2]);
         assert!(matches!(t.narrow(2, 2, 2), Err(TensorError::Range { .. })));
         assert!(matches!(t.narrow(2, usize::MAX, 2), Err(TensorError::Range { .. })));

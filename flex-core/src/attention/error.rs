@@ -32,8 +32,12 @@ pub enum AttentionError {
         /// The elements that are there.
         got: usize,
     },
-    /// A dimension is over `i32::MAX`, or an offset overflows.
-    #[error("{tensor} with shape {shape:?} and strides {strides:?} is too large: dimensions are at most {max}", max = i32::MAX)]
+    /// A dimension is over `i32::MAX`, or an offset or the number of elements overflows.
+    #[error(
+        "{tensor} with shape {shape:?} and strides {strides:?} is too large: dimensions are at most {max}, and the elements \
+         have an address each",
+        max = i32::MAX
+    )]
     TooLarge {
         /// Which tensor.
         tensor: &'static str,

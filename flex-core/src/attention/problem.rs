@@ -63,6 +63,7 @@ impl Shape {
         }
         let shape = Self { batch, kv_batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim };
         shape.extent().validate()?;
+        shape.check_out()?;
         Ok(shape)
     }
 
@@ -84,6 +85,15 @@ impl Shape {
     /// The shape of the output, `[batch, heads, q_len, value_dim]`.
     pub fn out(&self) -> [usize; 4] {
         [self.batch, self.heads, self.q_len, self.value_dim]
+    }
+
+    /// Tensors that repeat themselves may ask for an output that no memory can hold.
+    fn check_out(&self) -> Result<(), AttentionError> {
+        let bytes = self.out().iter().try_fold(size_of::<f32>(), |bytes, &len| bytes.checked_mul(len));
+        match bytes.is_some_and(|bytes| bytes <= isize::MAX as usize) {
+            true => Ok(()),
+            false => Err(AttentionError::TooLarge { tensor: "out", shape: self.out(), strides: [0; 4] }),
+        }
     }
 
     /// The number of query rows: the elements of lse and max score, `[batch, heads, q_len]`.

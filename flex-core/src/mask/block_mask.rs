@@ -111,31 +111,34 @@ impl BlockMask {
         [heads, q_len, kv_len].iter().fold(batch, |product, &len| product.saturating_mul(len))
     }
 
-    /// The number of tiles of all batches and heads.
+    /// The number of tiles of all batches and heads; saturated where it overflows.
     pub fn tiles_total(&self) -> u64 {
         let Extent { batch, heads, .. } = self.extent;
-        (batch * heads) as u64 * self.q_blocks() as u64 * self.kv_blocks() as u64
+        [self.q_blocks(), self.kv_blocks()]
+            .iter()
+            .fold((batch * heads) as u64, |product, &len| product.saturating_mul(len as u64))
     }
 
-    /// The number of full tiles of all batches and heads.
+    /// The number of full tiles of all batches and heads; saturated where it overflows.
     pub fn tiles_full(&self) -> u64 {
         self.count(TileKind::Full)
     }
 
-    /// The number of partial tiles of all batches and heads.
+    /// The number of partial tiles of all batches and heads; saturated where it overflows.
     pub fn tiles_partial(&self) -> u64 {
         self.count(TileKind::Partial)
     }
 
     fn count(&self, kind: TileKind) -> u64 {
         let of_kind = self.rows.runs.iter().filter(|run| run.kind() == kind);
-        of_kind.map(|run| u64::from(run.len())).sum::<u64>() * self.groups().1 as u64
+        of_kind.map(|run| u64::from(run.len())).sum::<u64>().saturating_mul(self.groups().1 as u64)
     }
 
     /// The share of tiles that are skipped, in percent. Causal over 2048 × 2048 with blocks of 128 has 46.875.
     pub fn sparsity(&self) -> f64 {
-        let kept = self.tiles_full() + self.tiles_partial();
-        100.0 * (1.0 - kept as f64 / self.tiles_total() as f64)
+        let kept: u64 = self.rows.runs.iter().map(|run| u64::from(run.len())).sum();
+        let stored = self.rows.rows() as u64 * self.kv_blocks() as u64;
+        100.0 * (1.0 - kept as f64 / stored as f64)
     }
 
     /// The memory of the tiles in bytes, with the transposed ones if they were asked for; without the mask's captures.

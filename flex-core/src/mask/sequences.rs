@@ -10,19 +10,18 @@ use super::MaskError;
 /// If the first number is not 0, or a number is smaller than the one before.
 pub fn document_ids_from_cu_seqlens(cu_seqlens: &[i32]) -> Result<Vec<i32>, MaskError> {
     let error = |problem: String| Err(MaskError::SequenceEnds { problem });
-    let Some((&0, _)) = cu_seqlens.split_first() else {
-        return match cu_seqlens.first() {
-            Some(first) => error(format!("starts with {first}")),
-            None => error("is empty".into()),
-        };
-    };
+    match cu_seqlens.first() {
+        None => return error("is empty".into()),
+        Some(0) => {}
+        Some(first) => return error(format!("starts with {first}")),
+    }
+    if let Some(i) = cu_seqlens.windows(2).position(|ends| ends[1] < ends[0]) {
+        return error(format!("falls from {} to {} at {}", cu_seqlens[i], cu_seqlens[i + 1], i + 1));
+    }
     let total = cu_seqlens.last().copied().unwrap_or(0);
-    let mut ids = Vec::with_capacity(total.max(0) as usize);
-    for (id, pair) in cu_seqlens.windows(2).enumerate() {
-        if pair[1] < pair[0] {
-            return error(format!("falls from {} to {} at {}", pair[0], pair[1], id + 1));
-        }
-        ids.resize(pair[1] as usize, id as i32);
+    let mut ids = Vec::with_capacity(total as usize);
+    for (id, ends) in cu_seqlens.windows(2).enumerate() {
+        ids.resize(ends[1] as usize, id as i32);
     }
     Ok(ids)
 }

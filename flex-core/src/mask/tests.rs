@@ -181,6 +181,16 @@ fn causal_2048_has_pytorchs_sparsity() {
 }
 
 #[test]
+fn counts_of_tiles_saturate() {
+    // 2¹⁷ × 2¹⁷ tiles for each of 2³⁰ heads, of which the rows of one are stored.
+    let many = Extent { batch: 1, heads: 1 << 30, q_len: 1 << 24, kv_len: 1 << 24 };
+    let built = create_block_mask(&causal(), many).unwrap();
+    assert_eq!((built.tiles_total(), built.numel()), (u64::MAX, usize::MAX));
+    assert_eq!(built.tiles_partial(), 1 << 47);
+    assert!((built.sparsity() - 50.0).abs() < 1e-3, "{}", built.sparsity());
+}
+
+#[test]
 fn plain_masks_are_proved_without_evaluation() {
     let ids: Vec<i32> = (0..5000).map(|i| i / 300).collect();
     let masks = [
@@ -400,7 +410,8 @@ fn lists_that_name_no_tile_are_errors() {
 #[test]
 fn packed_sequences_become_document_ids() {
     assert_eq!(document_ids_from_cu_seqlens(&[0, 3, 3, 5]).unwrap(), [0, 0, 0, 2, 2]);
-    for wrong in [&[][..], &[1, 2], &[0, 4, 3]] {
+    assert!(document_ids_from_cu_seqlens(&[0]).unwrap().is_empty());
+    for wrong in [&[][..], &[1, 2], &[0, 4, 3], &[0, i32::MAX, 3], &[0, -1]] {
         assert!(matches!(document_ids_from_cu_seqlens(wrong), Err(MaskError::SequenceEnds { .. })));
     }
 }
