@@ -130,8 +130,10 @@ impl<'a> FlexAttention<'a> {
         self
     }
 
-    /// Which keys a query sees, evaluated for every element: right without a block mask, and as slow as having none.
-    /// Ignored where a block mask is given.
+    /// Which keys a query sees, where there is no block mask; ignored where there is one.
+    ///
+    /// The CPU evaluates it for every element, and skips nothing. On a GPU the first call with a mask and lengths builds
+    /// a block mask, which further calls with clones of the mask use again.
     pub fn mask_mod(mut self, mask_mod: &'a MaskMod) -> Self {
         self.mask_mod = Some(mask_mod);
         self
@@ -152,7 +154,8 @@ impl<'a> FlexAttention<'a> {
         self
     }
 
-    /// How many threads to use on the CPU; the current rayon pool unless set.
+    /// How many threads to use on the CPU, 0 for one a core; the current rayon pool unless set. Threads are started when a
+    /// number is first asked for, and kept.
     pub fn threads(mut self, threads: usize) -> Self {
         self.cpu.threads = Some(threads);
         self

@@ -3,7 +3,8 @@
 //! A mask or a score change is an ordinary Rust function; it becomes part of a fused attention that skips the tiles
 //! the mask rules out, with one meaning on the CPU and the GPU and no N×N matrix anywhere.
 //!
-//! Start with [`flex_attention()`] and [`create_block_mask`](prelude::create_block_mask).
+//! Start with [`flex_attention()`] and [`create_block_mask`](prelude::create_block_mask); [`mask`] has all that block masks
+//! can do, [`tensor`] our tensors and borrowed ones, and [`library`] mods that are written already.
 
 // The macros expand to paths from this crate's root, inside this crate too.
 extern crate self as flex_attention;
@@ -25,8 +26,10 @@ pub use __private::{CapturedArgument, CapturedScalar, CapturedView, ConstantValu
 pub use attention::{Aux, FlexAttention, Output, flex_attention};
 pub use device::Device;
 pub use error::Error;
+pub use flex_core::attention::AttentionError;
 pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
-pub use flex_core::mods::{BindError, MaskMod, ScoreMod};
+pub use flex_core::mask;
+pub use flex_core::mods::{BindError, FaultReason, MaskMod, ModFault, ScoreMod};
 
 /// A mask mod from a closure, whose value is the bound mask.
 ///

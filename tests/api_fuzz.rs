@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use flex_attention::prelude::*;
-use flex_core::attention::{Elements, TensorRef};
+use flex_attention::tensor::{Elements, TensorRef};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

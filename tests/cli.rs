@@ -322,6 +322,7 @@ fn doctor_says_what_there_is() {
     let report = &json(&["doctor"])[0];
     assert_eq!(report["cpu"]["architecture"], std::env::consts::ARCH);
     assert!(number(&report["cpu"], "threads") >= 1.0);
+    assert_eq!(report["cpu"]["instruction_set"], flex_core::isa::InstructionSet::current().name());
     assert!(report["would_use"].is_string() && report["cache"].is_object(), "{report}");
     let text = stdout(&["doctor"]);
     for part in ["attention would run on", "CPU", "GPU", "NVRTC", "cache"] {

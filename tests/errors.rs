@@ -1,13 +1,9 @@
 //! Every error that a call can end in, provoked through the public API: the variant, and a message that says what was
 //! wrong, what was expected and what to do.
 
-use flex_attention::Error;
-use flex_attention::tensor::TensorError;
-use flex_attention::{mask_mod, prelude::*, score_mod};
-use flex_core::attention::{AttentionError, Elements, TensorRef};
-use flex_core::capture::ViewError;
-use flex_core::mask::{ExtentError, MaskError};
-use flex_core::mods::{FaultReason, ModFault};
+use flex_attention::mask::{ExtentError, MaskError};
+use flex_attention::tensor::{Elements, TensorError, TensorRef};
+use flex_attention::{AttentionError, Error, FaultReason, ModFault, mask_mod, prelude::*, score_mod};
 
 #[mask_mod]
 fn document(b: i32, h: i32, q: i32, kv: i32, doc: View<i32, 1>) -> bool {

@@ -3,8 +3,8 @@
 
 mod support;
 
+use flex_attention::mask::TileKind;
 use flex_attention::prelude::*;
-use flex_core::mask::TileKind;
 use support::golden::{DenseMask, Golden};
 use support::relative_error;
 

@@ -55,8 +55,10 @@ pub use stream::CudaStream;
 pub use tensor::{CudaTensorMut, CudaTensorRef};
 
 pub use flex_codegen::bundle::{Bundle, BundleError};
-pub use flex_codegen::plan::Force;
-pub use flex_codegen::{Arch, Compiler, KernelSpec, Matmul, Precision, Schedule, Stats, Template};
+pub use flex_codegen::plan::{Force, PlanError};
+pub use flex_codegen::{
+    Arch, CodegenError, Compiler, KernelSpec, Matmul, Precision, Schedule, Stats, Template,
+};
 
 pub(crate) use ahead::AheadCall;
 pub(crate) use attention::Call;

@@ -10,10 +10,9 @@ pub use arg::{TensorArg, TensorArgMut};
 pub use element::Element;
 pub(crate) use element::{HostBuffer, zeroed};
 pub use error::TensorError;
+pub use flex_core::attention::{DType, Elements, TensorRef};
 
 use std::sync::Arc;
-
-use flex_core::attention::{DType, Elements, TensorRef};
 
 use crate::{Device, Error};
 

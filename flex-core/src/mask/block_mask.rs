@@ -71,12 +71,12 @@ impl BlockMask {
         self.extent.kv_len.div_ceil(self.block.kv)
     }
 
-    /// The runs of row `q_block` of batch `b` and head `h`, in increasing order.
+    /// The runs of row `q_block` of batch `b` and head `h`, in increasing order. Panics if there is no such row.
     pub fn row(&self, b: usize, h: usize, q_block: usize) -> &[Run] {
         self.rows.row(b * self.batch_rows + h * self.head_rows + q_block)
     }
 
-    /// What the mask does to a tile; `None` where it is skipped.
+    /// What the mask does to a tile; `None` where it is skipped. Panics if there is no such row of tiles.
     pub fn tile(&self, b: usize, h: usize, q_block: usize, kv_block: usize) -> Option<TileKind> {
         let row = self.row(b, h, q_block);
         let after = row.partition_point(|run| run.first() as usize <= kv_block);

@@ -13,7 +13,7 @@ impl BlockMask {
         (0..self.rows.rows()).all(|row| are_contiguous(self.rows.row(row)))
     }
 
-    /// The same of one row of tiles.
+    /// The same of one row of tiles. Panics if there is no such row.
     pub fn row_is_contiguous(&self, b: usize, h: usize, q_block: usize) -> bool {
         are_contiguous(self.row(b, h, q_block))
     }
@@ -45,6 +45,7 @@ impl BlockMask {
 
     /// The queries of one batch and head that see no key, as stretches in increasing order: their rows of the softmax are
     /// empty. Proved for rows of tiles that have a full tile or none at all; the others are evaluated as far as it takes.
+    /// Panics if there is no such batch or head.
     ///
     /// # Errors
     /// Never for block masks of this process; the mask is known not to fault.

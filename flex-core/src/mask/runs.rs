@@ -67,7 +67,7 @@ impl RunTable {
         self.offsets.len() - 1
     }
 
-    /// The runs of one row.
+    /// The runs of one row. Panics if there is no such row.
     pub fn row(&self, row: usize) -> &[Run] {
         &self.runs[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use flex_attention::prelude::*;
+use flex_core::isa::InstructionSet;
 use serde::Serialize;
 
 use crate::error::ProgramError;
@@ -26,7 +27,9 @@ struct Doctor {
 struct Cpu {
     architecture: &'static str,
     threads: usize,
-    /// The instruction sets that kernels can use here.
+    /// The set of instructions that attention uses: the best one, or the one of `FLEX_CPU_ISA`.
+    instruction_set: &'static str,
+    /// What the CPU has.
     features: Vec<&'static str>,
 }
 
@@ -64,6 +67,7 @@ pub(crate) fn run(output: &mut Output) -> Result<(), ProgramError> {
         cpu: Cpu {
             architecture: std::env::consts::ARCH,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            instruction_set: InstructionSet::current().name(),
             features: cpu_features(),
         },
         gpus,
@@ -164,8 +168,12 @@ fn cpu_features() -> Vec<&'static str> {
 impl fmt::Display for Doctor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "flex {}: attention would run on {}\n", self.version, self.would_use)?;
-        let Cpu { architecture, threads, features } = &self.cpu;
-        writeln!(f, "CPU     {architecture}, {threads} threads: {}", features.join(" "))?;
+        let Cpu { architecture, threads, instruction_set, features } = &self.cpu;
+        writeln!(
+            f,
+            "CPU     {architecture}, {threads} threads, attention uses {instruction_set}; has {}",
+            features.join(" ")
+        )?;
         for Gpu { ordinal, name, architecture, multiprocessors, memory_bytes } in &self.gpus {
             let gib = *memory_bytes as f64 / (1u64 << 30) as f64;
             writeln!(

@@ -9,7 +9,8 @@ use crate::mods::MaskMod;
 pub struct BlockMaskOptions {
     /// The size of a tile; 128×128 unless chosen.
     pub block_size: BlockSize,
-    /// How many threads build it; rayon's current pool unless chosen. The result does not depend on it.
+    /// How many threads build it; 0 for one a core, rayon's current pool unless chosen. The result does not
+    /// depend on it.
     pub threads: Option<usize>,
 }
 
@@ -37,7 +38,7 @@ impl<'m> BlockMaskBuilder<'m> {
         self
     }
 
-    /// How many threads build it. The result does not depend on it.
+    /// How many threads build it; 0 for one a core. The result does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = Some(threads);
         self

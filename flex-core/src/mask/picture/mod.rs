@@ -28,7 +28,7 @@ impl Picture {
         self.columns
     }
 
-    /// The share (0 to 1) of a cell's tiles that is full, and the share that is partial.
+    /// The share (0 to 1) of a cell's tiles that is full, and the share that is partial. Panics if there is no such cell.
     pub fn cell(&self, row: usize, column: usize) -> (f32, f32) {
         let [full, partial] = self.cells[row * self.columns + column];
         (full, partial)
@@ -63,7 +63,7 @@ impl fmt::Display for Picture {
 
 impl BlockMask {
     /// A picture of one batch and head with at most so many cells each way. Cells stand for equal numbers of tiles, but
-    /// for one more or less.
+    /// for one more or less. Panics if there is no such batch or head.
     pub fn picture(&self, b: usize, h: usize, max_rows: usize, max_columns: usize) -> Picture {
         let (height, width) = (self.q_blocks(), self.kv_blocks());
         let (rows, columns) = (height.min(max_rows.max(1)), width.min(max_columns.max(1)));

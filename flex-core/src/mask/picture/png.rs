@@ -10,7 +10,8 @@ const SIDE: usize = 512;
 impl BlockMask {
     /// A drawing of one batch and head as a PNG image, 8 bits of red, green and blue a pixel: queries downwards, keys to the
     /// right, full tiles dark, partial ones light, skipped ones grey. A tile has as many pixels each way as make the image
-    /// at least 512 wide or high; over 1024 tiles a side, a pixel stands for several.
+    /// at least 512 wide or high; over 1024 tiles a side, a pixel stands for several. Panics if there is no such batch
+    /// or head.
     pub fn png(&self, b: usize, h: usize) -> Vec<u8> {
         let picture = self.picture(b, h, CELLS, CELLS);
         let zoom = SIDE.div_ceil(picture.rows.max(picture.columns));

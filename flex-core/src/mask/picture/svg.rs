@@ -7,7 +7,8 @@ use crate::mask::BlockMask;
 
 impl BlockMask {
     /// A drawing of one batch and head as an SVG document: queries downwards, keys to the right, full tiles dark, partial
-    /// ones light. Over 256 tiles a side, cells stand for several tiles.
+    /// ones light. Over 256 tiles a side, cells stand for several tiles. Panics if there is no such batch or
+    /// head.
     pub fn svg(&self, b: usize, h: usize) -> String {
         const CELLS: usize = 256;
         const SIDE: f32 = 512.0;
