@@ -476,6 +476,30 @@ fn scores_of_minus_infinity_are_like_masked_keys() {
     assert_eq!(results.out.elements().get(15 * 8), 0.0);
 }
 
+/// Rows in which every second key has the same large score, as biases that stand for masks make them.
+#[test]
+fn large_scores_are_weighed_against_each_other() {
+    let mut rng = StdRng::seed_from_u64(7);
+    for (q_len, size) in [(1, 1e6f32), (40, 1e8), (1, 3e9), (40, 1e10), (1, 1e12), (40, 1.7e20), (1, 2e38)] {
+        for (dtype, size) in
+            [(DType::F32, size), (DType::F32, -size), (DType::BF16, size), (DType::BF16, -size)]
+        {
+            let case = Case::contiguous(&mut rng, dtype, [1, 1, q_len, 64], [1, 1, 300, 64], [1, 1, 300, 64]);
+            let mut b = Builder::new();
+            let (kv, one, high, low) =
+                (b.input(Input::Key), b.constant(1), b.constant(size), b.constant(f32::MIN));
+            let last_bit = b.binary(BinaryOp::And, kv, one);
+            let is_odd = b.binary(BinaryOp::Eq, last_bit, one);
+            let root = b.select(is_odd, high, low);
+            let score_mod = ScoreMod::new("biased", b.finish(root).unwrap(), vec![]).unwrap();
+            for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+                let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+                case.check(&Problem { score_mod: Some(&score_mod), ..case.problem() }, &options);
+            }
+        }
+    }
+}
+
 #[test]
 fn faults_are_errors_that_do_not_depend_on_the_threads() {
     let mut rng = StdRng::seed_from_u64(4);

@@ -140,6 +140,27 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     }
 }
 
+/// From here on the rounding of a maximum is so large that it would show in the weights.
+const LARGE: f32 = (1 << 24) as f32;
+
+/// Multiplies the scores of a row by `factor`, and returns what is left to multiply by. A fused multiplication does not round
+/// the product as the maximum was rounded, so that the largest weight of scores as large as additive masks (−10¹⁰) would
+/// not be 2⁰ but anything.
+///
+/// # Safety
+/// The CPU has the features of `S`, and the row the vectors.
+#[inline(always)]
+unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) -> S::V {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        for v in vectors {
+            let at = row.add(v * S::LANES);
+            S::store(at, S::mul(S::load(at), factor));
+        }
+        S::splat(1.0)
+    }
+}
+
 /// The rows whose maxima are updated together, in whole vectors.
 const GROUP: usize = 16;
 
@@ -166,6 +187,10 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
             let factor = S::splat(task.factor);
             for r in 0..rows {
                 let row = task.scores.add((first + r) * TILE_KEYS);
+                let factor = match shift[r].abs() < LARGE {
+                    true => factor,
+                    false => multiply::<S>(row, vectors.clone(), factor),
+                };
                 let shift = S::splat(shift[r]);
                 let sums = task.sums.add((first + r) * super::SUM_LANES);
                 let mut sum = S::mul(S::splat(rescale[r]), S::load(sums));
