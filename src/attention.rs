@@ -132,7 +132,7 @@ impl<'a> FlexAttention<'a> {
 
     /// Which keys a query sees, where there is no block mask; ignored where there is one.
     ///
-    /// The CPU evaluates it for every element, and skips nothing. On a GPU the first call with a mask and lengths builds
+    /// The CPU looks at every tile of it in every call. On a GPU the first call with a mask and lengths builds
     /// a block mask, which further calls with clones of the mask use again.
     pub fn mask_mod(mut self, mask_mod: &'a MaskMod) -> Self {
         self.mask_mod = Some(mask_mod);
