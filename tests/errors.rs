@@ -159,10 +159,14 @@ fn a_block_mask_is_for_its_own_lengths() {
     let error = attention_error(flex_attention(&x, &x, &x).block_mask(&batch).run());
     assert!(matches!(error, AttentionError::MaskExtent { .. }));
 
-    // A mask of one head serves any number only where it does not depend on the head.
+    // A mask of one head and sequence serves any number only where it does not depend on them.
     let by_head = mask_mod!(|b, h, q, kv| h == 1 || q >= kv);
-    let one = create_block_mask(&by_head, square(5)).unwrap();
-    assert!(flex_attention(&x, &x, &x).block_mask(&one).run().is_ok() == (one.row_strides().1 == 0));
+    let by_sequence = mask_mod!(|b, h, q, kv| b == 1 || q >= kv);
+    for mask in [by_head, by_sequence] {
+        let one = create_block_mask(&mask, square(5)).unwrap();
+        let error = attention_error(flex_attention(&x, &x, &x).block_mask(&one).run());
+        assert!(matches!(error, AttentionError::MaskExtent { .. }), "{}: {error:?}", mask.name());
+    }
     let general = create_block_mask(&causal::bind().unwrap(), square(5)).unwrap();
     assert!(flex_attention(&x, &x, &x).block_mask(&general).run().is_ok());
 }

@@ -99,22 +99,23 @@ pub enum ElementsMut<'a> {
 }
 
 impl ElementsMut<'_> {
+    /// The elements to read.
+    pub fn as_elements(&self) -> Elements<'_> {
+        match self {
+            Self::F32(d) => Elements::F32(d),
+            Self::F16(d) => Elements::F16(d),
+            Self::BF16(d) => Elements::BF16(d),
+        }
+    }
+
     /// Their type.
     pub fn dtype(&self) -> DType {
-        match self {
-            Self::F32(_) => DType::F32,
-            Self::F16(_) => DType::F16,
-            Self::BF16(_) => DType::BF16,
-        }
+        self.as_elements().dtype()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        match self {
-            Self::F32(d) => d.len(),
-            Self::F16(d) => d.len(),
-            Self::BF16(d) => d.len(),
-        }
+        self.as_elements().len()
     }
 
     /// Whether there are none.

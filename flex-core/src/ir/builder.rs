@@ -353,7 +353,10 @@ impl Builder {
         here[expr.root.index()]
     }
 
-    /// The expression with the given root, of the nodes that the root needs; or the first mistake made on the way.
+    /// The expression with the given root, of the nodes that the root needs.
+    ///
+    /// # Errors
+    /// The first mistake made on the way.
     pub fn finish(self, root: NodeId) -> Result<Expr, BuildError> {
         self.finish_with(root, &[]).map(|(expr, _)| expr)
     }
