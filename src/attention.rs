@@ -207,9 +207,14 @@ impl<'a> FlexAttention<'a> {
         lse: Option<impl Into<TensorArgMut<'o>>>,
         max_scores: Option<impl Into<TensorArgMut<'o>>>,
     ) -> Result<(), Error> {
-        let (out, lse, max_scores) = (out.into(), lse.map(Into::into), max_scores.map(Into::into));
+        let (mut out, mut lse, mut max_scores) =
+            (out.into(), lse.map(Into::into), max_scores.map(Into::into));
         match self.query {
             TensorArg::Host(query) => {
+                out.check_on_host("out")?;
+                for (name, rows) in [("lse", &mut lse), ("max_scores", &mut max_scores)] {
+                    rows.as_mut().map_or(Ok(()), |rows| rows.check_on_host(name))?;
+                }
                 let (key, value) = (self.key.on_host("key")?, self.value.on_host("value")?);
                 let mut aux = Aux::NONE;
                 for (asked, rows) in [(Aux::LSE, &lse), (Aux::MAX_SCORES, &max_scores)] {

@@ -172,6 +172,33 @@ fn a_block_mask_is_for_its_own_lengths() {
 }
 
 #[test]
+fn results_are_written_where_nothing_else_looks() {
+    let x = tensor([1, 2, 4, 8]);
+    let expected = flex_attention(&x, &x, &x).run().unwrap().to_f32_vec().unwrap();
+    let mut larger = tensor([2, 2, 4, 8]);
+    let mut part = larger.narrow(0, 1, 1).unwrap();
+    let shared = |result, expected| {
+        assert!(matches!(result, Err(Error::Tensor(TensorError::Shared { tensor })) if tensor == expected));
+    };
+    shared(flex_attention(&x, &x, &x).run_into(&mut part), "out");
+    drop(part);
+    let mut lse = tensor([1, 2, 4, 1]);
+    let seen = lse.clone();
+    let call = flex_attention(&x, &x, &x);
+    shared(call.run_into_with(&mut x.clone(), Some(&mut lse), None::<&mut Tensor>), "out");
+    let mut out = tensor([1, 2, 4, 8]);
+    let call = flex_attention(&x, &x, &x);
+    shared(call.run_into_with(&mut out, Some(&mut lse), None::<&mut Tensor>), "lse");
+    drop(seen);
+    let call = flex_attention(&x, &x, &x);
+    call.run_into_with(&mut out, Some(&mut lse), None::<&mut Tensor>).unwrap();
+    assert_eq!(out.to_f32_vec().unwrap(), expected);
+
+    let wrong = attention_error(flex_attention(&x, &x, &x).run_into(&mut larger).map(|()| larger));
+    assert!(matches!(wrong, AttentionError::ShapeMismatch { tensor: "out", dimension: "batch", .. }));
+}
+
+#[test]
 fn sizes_of_zero_are_errors() {
     assert!(matches!(
         Tensor::zeros(DType::F32, [1, 1, 0, 8]),

@@ -1,8 +1,10 @@
 //! What `flex_attention` takes: our own tensors or borrowed memory.
 
+use std::sync::Arc;
+
 use flex_core::attention::{AttentionError, DType, TensorRef};
 
-use super::Tensor;
+use super::{Storage, Tensor, TensorError};
 #[cfg(feature = "cuda")]
 use crate::cuda::{CudaDevice, CudaTensorMut, CudaTensorRef};
 use crate::{Device, Error};
@@ -107,6 +109,22 @@ impl<'a> TensorArgMut<'a> {
             Self::Tensor(tensor) => tensor.device(),
             #[cfg(feature = "cuda")]
             Self::Cuda(tensor) => Device::Cuda(tensor.as_ref().device()),
+        }
+    }
+
+    /// Checks that it is in host memory, and that no other tensor would miss what is written to it: the elements are
+    /// replaced by others.
+    pub(crate) fn check_on_host(&mut self, name: &'static str) -> Result<(), Error> {
+        match self {
+            Self::Tensor(Tensor { storage: Storage::Host(buffer), .. }) => match Arc::get_mut(buffer) {
+                Some(_) => Ok(()),
+                None => Err(TensorError::Shared { tensor: name }.into()),
+            },
+            #[cfg_attr(
+                not(feature = "cuda"),
+                expect(unreachable_patterns, reason = "there is only the host")
+            )]
+            _ => Err(mismatch(name, Device::Cpu, self.device())),
         }
     }
 
