@@ -28,6 +28,7 @@ pub use device::Device;
 pub use error::Error;
 pub use flex_core::attention::AttentionError;
 pub use flex_core::capture::{CaptureElement, IntoArray, IntoScalar, View, ViewError};
+#[doc(inline)]
 pub use flex_core::mask;
 pub use flex_core::mods::{BindError, FaultReason, MaskMod, ModFault, ScoreMod};
 

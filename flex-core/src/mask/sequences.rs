@@ -25,3 +25,17 @@ pub fn document_ids_from_cu_seqlens(cu_seqlens: &[i32]) -> Result<Vec<i32>, Mask
     }
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_sequences_become_document_ids() {
+        assert_eq!(document_ids_from_cu_seqlens(&[0, 3, 3, 5]).unwrap(), [0, 0, 0, 2, 2]);
+        assert!(document_ids_from_cu_seqlens(&[0]).unwrap().is_empty());
+        for wrong in [&[][..], &[1, 2], &[0, 4, 3], &[0, i32::MAX, 3], &[0, -1]] {
+            assert!(matches!(document_ids_from_cu_seqlens(wrong), Err(MaskError::SequenceEnds { .. })));
+        }
+    }
+}
