@@ -269,19 +269,11 @@ impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header([
-            "mods",
-            "arch",
-            "dtype",
-            "dims",
-            "tiles",
-            "registers",
-            "spill",
-            "stack",
-            "smem",
-            "ms",
-            "cubin",
-        ]);
+        let mut header = vec!["mods", "arch", "dtype", "dims", "tiles"];
+        if self.kernels.iter().any(|k| k.takes.is_some()) {
+            header.extend(["registers", "spill", "stack", "smem", "ms", "cubin"]);
+        }
+        table.set_header(header);
         for k in &self.kernels {
             let mut row = vec![
                 k.name.clone(),
