@@ -278,6 +278,22 @@ fn kernel_prints_source_and_plan_without_nvrtc() {
 }
 
 #[test]
+fn kernel_says_why_nvrtc_cannot_be_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libnvrtc.so.13");
+    std::fs::write(&library, "no library").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_flex"))
+        .args(["kernel", "causal"])
+        .env("FLEX_NVRTC_DIR", folder.path())
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    let reason = format!("{}: ", library.display());
+    assert!(message.contains("NVRTC was not found") && message.contains(&reason), "{message}");
+}
+
+#[test]
 fn kernel_refuses_sizes_that_no_call_can_have() {
     for (arguments, expected) in [
         ("relative_bias --seq-len 0", "expected at least 1"),

@@ -1,5 +1,6 @@
 //! The loaded library: its functions, checked to be there.
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -78,19 +79,27 @@ impl Nvrtc {
     }
 
     fn load() -> Result<Self, NvrtcError> {
-        let candidates = locate::candidates();
-        for path in &candidates {
+        let mut tried = Vec::new();
+        for path in locate::candidates() {
             let mut libraries: Vec<Library> =
-                locate::builtins_beside(path).iter().filter_map(|p| open(p)).collect();
-            if let Some(library) = open(path) {
-                let functions = Functions::of(&library, &path.display().to_string())?;
-                libraries.push(library);
-                let nvrtc = Self::query(functions, libraries, path.clone())?;
-                tracing::debug!(library = %path.display(), version = nvrtc.version(), "NVRTC loaded");
-                return Ok(nvrtc);
-            }
+                locate::builtins_beside(&path).iter().filter_map(|p| open(p).ok()).collect();
+            let library = match open(&path) {
+                Ok(library) => library,
+                Err(error) => {
+                    // Why a file that is there cannot be loaded says the error's source, in the loader's words.
+                    tried.push(match error.source().filter(|_| path.exists()) {
+                        Some(words) => words.to_string(),
+                        None => path.display().to_string(),
+                    });
+                    continue;
+                }
+            };
+            let functions = Functions::of(&library, &path.display().to_string())?;
+            libraries.push(library);
+            let nvrtc = Self::query(functions, libraries, path.clone())?;
+            tracing::debug!(library = %path.display(), version = nvrtc.version(), "NVRTC loaded");
+            return Ok(nvrtc);
         }
-        let mut tried: Vec<String> = candidates.iter().map(|p| p.display().to_string()).collect();
         if let Some(dir) = crate::env::nvrtc_dir().filter(|_| tried.is_empty()) {
             tried.push(format!("{} in {}", locate::SONAMES.join(" and "), dir.display()));
         }
@@ -152,7 +161,7 @@ impl Nvrtc {
     }
 }
 
-fn open(path: &Path) -> Option<Library> {
+fn open(path: &Path) -> Result<Library, libloading::Error> {
     // SAFETY: loading runs the library's initialisers; these are NVIDIA's compiler libraries, by name.
-    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.ok()
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
 }
