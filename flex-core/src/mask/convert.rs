@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::builder::{Judgement, Plan, Tiles};
+use super::builder::{Judgement, Plan, countable_rows};
 use super::{BlockMask, BlockSize, Extent, MaskError, Origin, Run, RunTable, TileKind};
 use crate::ir::Input;
 use crate::mods::MaskMod;
@@ -80,27 +80,28 @@ impl BlockMask {
         let plan = Plan::new(mask, extent, block_size.into(), Judgement::FaultsOnly)?;
         let (q_blocks, kv_blocks) = (plan.q_blocks(), plan.kv_blocks());
         check_lists(lists, extent, q_blocks, kv_blocks)?;
-        let tiles = Tiles { q: (0, q_blocks as u32), kv: (0, kv_blocks as u32) };
-        let elements_evaluated = plan.run(tiles, None)?.elements_evaluated;
+        let elements_evaluated = plan.run(plan.all_tiles(), None)?.elements_evaluated;
         let expr = mask.bound().expr();
         let by_batch = lists.batch > 1 || expr.uses(Input::Batch);
         let by_head = lists.heads > 1 || expr.uses(Input::Head);
-        let mut table = RunTable { offsets: vec![0], runs: Vec::new() };
+        let batches = if by_batch { extent.batch } else { 1 };
+        let heads = if by_head { extent.heads } else { 1 };
+        let mut table = RunTable::with_capacity(countable_rows([batches, heads, q_blocks])?);
         let mut tiles = vec![None; kv_blocks];
-        for b in 0..if by_batch { extent.batch } else { 1 } {
-            for h in 0..if by_head { extent.heads } else { 1 } {
+        for b in 0..batches {
+            for h in 0..heads {
                 let (b, h) = (b.min(lists.batch - 1), h.min(lists.heads - 1));
                 for q_block in 0..q_blocks {
                     let row = (b * lists.heads + h) * q_blocks + q_block;
                     tiles.fill(None);
                     fill(&mut tiles, row, TileKind::Partial, &lists.num_blocks, &lists.indices)?;
                     fill(&mut tiles, row, TileKind::Full, &lists.full_num_blocks, &lists.full_indices)?;
-                    push_row(&mut table, &tiles);
+                    push_row(&mut table, &tiles)?;
                 }
             }
         }
         let head_rows = if by_head { q_blocks } else { 0 };
-        let batch_rows = if by_batch { q_blocks * if by_head { extent.heads } else { 1 } } else { 0 };
+        let batch_rows = if by_batch { q_blocks * heads } else { 0 };
         Ok(Self {
             mask: mask.clone(),
             extent,
@@ -158,7 +159,7 @@ fn fill(
     Ok(())
 }
 
-fn push_row(table: &mut RunTable, tiles: &[Option<TileKind>]) {
+fn push_row(table: &mut RunTable, tiles: &[Option<TileKind>]) -> Result<(), MaskError> {
     let mut first = 0;
     for part in tiles.chunk_by(|a, b| a == b) {
         if let Some(kind) = part[0] {
@@ -166,5 +167,5 @@ fn push_row(table: &mut RunTable, tiles: &[Option<TileKind>]) {
         }
         first += part.len() as u32;
     }
-    table.offsets.push(table.runs.len() as u32);
+    table.end_row()
 }

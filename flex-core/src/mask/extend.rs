@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::builder::{Built, Plan, Tiles};
 use super::slice::clipped;
-use super::{BlockMask, Extent, MaskError, Run, RunTable};
+use super::{BlockMask, Extent, MaskError, RunTable};
 
 impl BlockMask {
     /// The block mask of the same mask and queries for more keys: what a cache holds after decoding another token. See
@@ -43,23 +43,20 @@ impl BlockMask {
         let below = run((q_kept, q_blocks), (0, kv_blocks))?;
         let (batch_rows, head_rows) = plan.row_strides();
         let groups = self.groups().0;
-        let mut table = RunTable { offsets: vec![0], runs: Vec::new() };
+        let mut table = RunTable::with_capacity(groups * plan.q_blocks());
         let (height, old_height) = (q_kept as usize, self.q_blocks());
         for group in 0..groups {
             for row in 0..height {
-                let start = table.runs.len();
                 table.runs.extend(clipped(self.rows.row(group * old_height + row), 0, kv_kept));
                 let new = beside.as_ref().map_or(&[][..], |built| built.table.row(group * height + row));
-                for &run in new {
-                    append(&mut table.runs, start, run);
-                }
-                table.offsets.push(table.runs.len() as u32);
+                new.iter().for_each(|&run| table.push(run));
+                table.end_row()?;
             }
             let new_rows = (q_blocks - q_kept) as usize;
             for row in 0..new_rows {
                 let new = below.as_ref().map_or(&[][..], |built| built.table.row(group * new_rows + row));
                 table.runs.extend_from_slice(new);
-                table.offsets.push(table.runs.len() as u32);
+                table.end_row()?;
             }
         }
         let evaluated = |part: &Option<Built>| part.as_ref().map_or(0, |built| built.elements_evaluated);
@@ -74,15 +71,5 @@ impl BlockMask {
             elements_evaluated: self.elements_evaluated + evaluated(&beside) + evaluated(&below),
             transposed: OnceLock::new(),
         })
-    }
-}
-
-/// Appends a run to the row that starts at `start`, joined with the last one where they are one.
-fn append(runs: &mut Vec<Run>, start: usize, run: Run) {
-    match runs[start..].last_mut() {
-        Some(last) if last.end() == run.first() && last.kind() == run.kind() => {
-            *last = Run::new(last.first(), last.len() + run.len(), run.kind());
-        }
-        _ => runs.push(run),
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MaskError;
+
 /// What a mask does to the elements of a tile that it does not skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TileKind {
@@ -62,6 +64,39 @@ pub struct RunTable {
 }
 
 impl RunTable {
+    /// A table without rows, and with room for the ends of so many.
+    pub(crate) fn with_capacity(rows: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Self { offsets, runs: Vec::new() }
+    }
+
+    /// Adds a run to the row that is being made, joined with the one before where they are one.
+    pub(crate) fn push(&mut self, run: Run) {
+        let row = self.offsets.last().map_or(0, |&start| start as usize);
+        match self.runs[row..].last_mut() {
+            Some(last) if last.end() == run.first() && last.kind() == run.kind() => {
+                *last = Run::new(last.first(), last.len() + run.len(), run.kind());
+            }
+            _ => self.runs.push(run),
+        }
+    }
+
+    /// Ends the row that is being made.
+    ///
+    /// # Errors
+    /// [`MaskError::TooLarge`] if there are more runs than offsets can count.
+    pub(crate) fn end_row(&mut self) -> Result<(), MaskError> {
+        let got = self.runs.len();
+        let end = u32::try_from(got);
+        self.offsets.push(end.map_err(|_| MaskError::TooLarge {
+            what: "runs",
+            got,
+            max: u32::MAX as usize,
+        })?);
+        Ok(())
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.offsets.len() - 1

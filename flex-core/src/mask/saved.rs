@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::builder::{Judgement, Plan, Tiles};
+use super::builder::{Judgement, Plan};
 use super::{BlockMask, BlockSize, Extent, MaskError, Origin, RunTable};
 use crate::capture::{Array, ArrayData, Capture, CaptureValue};
 use crate::ir::{Expr, Input, Scalar};
@@ -146,8 +146,7 @@ impl SavedBlockMask {
         check_strides(&mask, self.extent, q_blocks, (self.batch_rows, self.head_rows), &self.rows)
             .and_then(|()| check_rows(&self.rows, kv_blocks))
             .map_err(corrupted)?;
-        let tiles = Tiles { q: (0, q_blocks as u32), kv: (0, kv_blocks as u32) };
-        let elements_evaluated = plan.run(tiles, None)?.elements_evaluated;
+        let elements_evaluated = plan.run(plan.all_tiles(), None)?.elements_evaluated;
         Ok(BlockMask {
             extent: self.extent,
             block: self.block_size,

@@ -69,7 +69,7 @@ impl BlockMask {
         let aligned = on_grid(&ranges.q, self.block.q, self.extent.q_len)
             && on_grid(&ranges.kv, self.block.kv, self.extent.kv_len);
         match aligned {
-            true => Ok(self.copy_part(mask, extent, &ranges)),
+            true => self.copy_part(mask, extent, &ranges),
             false => self.rebuilt(&mask, extent, self.block, "cut tiles of"),
         }
     }
@@ -119,24 +119,24 @@ impl BlockMask {
     }
 
     /// Copies the rows of an aligned part.
-    fn copy_part(&self, mask: MaskMod, extent: Extent, ranges: &Ranges) -> Self {
+    fn copy_part(&self, mask: MaskMod, extent: Extent, ranges: &Ranges) -> Result<Self, MaskError> {
         let blocks = |range: &Range<usize>, block: usize| range.start / block..range.end.div_ceil(block);
         let (q, kv) = (blocks(&ranges.q, self.block.q), blocks(&ranges.kv, self.block.kv));
         let once = |range: &Range<usize>, stride: usize| if stride == 0 { 0..1 } else { range.clone() };
-        let mut table = RunTable { offsets: vec![0], runs: Vec::new() };
+        let mut table = RunTable::with_capacity(q.len());
         for b in once(&ranges.batch, self.batch_rows) {
             for h in once(&ranges.heads, self.head_rows) {
                 for q_block in q.clone() {
                     let runs = clipped(self.row(b, h, q_block), kv.start as u32, kv.end as u32);
                     table.runs.extend(runs);
-                    table.offsets.push(table.runs.len() as u32);
+                    table.end_row()?;
                 }
             }
         }
         let head_rows = if self.head_rows == 0 { 0 } else { q.len() };
         let heads = if self.head_rows == 0 { 1 } else { extent.heads };
         let batch_rows = if self.batch_rows == 0 { 0 } else { q.len() * heads };
-        Self {
+        Ok(Self {
             mask,
             extent,
             block: self.block,
@@ -146,7 +146,7 @@ impl BlockMask {
             origin: self.origin,
             elements_evaluated: 0,
             transposed: OnceLock::new(),
-        }
+        })
     }
 }
 

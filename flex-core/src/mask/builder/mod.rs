@@ -103,6 +103,16 @@ const MAX_ROWS: usize = 1 << 28;
 /// The most rows of tiles a strip has.
 const MAX_STRIP: usize = 64;
 
+/// The number of rows of tiles, if a table may have so many.
+pub(super) fn countable_rows(dimensions: [usize; 3]) -> Result<usize, MaskError> {
+    let got = dimensions.into_iter().fold(1, usize::saturating_mul);
+    if got <= MAX_ROWS {
+        Ok(got)
+    } else {
+        Err(MaskError::TooLarge { what: "rows of tiles", got, max: MAX_ROWS })
+    }
+}
+
 impl<'m> Plan<'m> {
     pub(super) fn new(
         mask: &'m MaskMod,
@@ -148,10 +158,7 @@ impl<'m> Plan<'m> {
     pub(super) fn run(&self, tiles: Tiles, threads: Option<usize>) -> Result<Built, MaskError> {
         let (batches, heads) = self.stored();
         let height = (tiles.q.1 - tiles.q.0) as usize;
-        let rows = batches.saturating_mul(heads).saturating_mul(height);
-        if rows > MAX_ROWS {
-            return Err(MaskError::TooLarge { what: "rows of tiles", got: rows, max: MAX_ROWS });
-        }
+        let rows = countable_rows([batches, heads, height])?;
         let strips = self.strips(tiles);
         let region = self.region(tiles);
         let serial = threads == Some(1) || self.is_small(strips.len(), tiles);
@@ -200,7 +207,8 @@ impl<'m> Plan<'m> {
     /// Whether starting threads would cost more than they save.
     fn is_small(&self, strips: usize, tiles: Tiles) -> bool {
         let columns = (tiles.kv.1 - tiles.kv.0) as usize;
-        strips * columns <= 256 && self.block.q * self.block.kv * strips * columns <= 1 << 16
+        let tiles = strips * columns;
+        tiles <= 256 && tiles.saturating_mul(self.block.q * self.block.kv) <= 1 << 16
     }
 
     /// The strips in the order of the rows. Their height depends on the problem alone, so that the work, and with it

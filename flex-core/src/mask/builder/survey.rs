@@ -141,29 +141,23 @@ impl MaskSurvey {
             self.find_fault(tile)?;
         }
         let mut verdicts = verdicts.iter();
-        let mut table = RunTable { offsets: Vec::with_capacity(self.table.offsets.len()), runs: Vec::new() };
-        table.offsets.push(0);
-        let mut elements_evaluated = 0;
+        let mut table = RunTable::with_capacity(self.table.rows());
+        let mut elements_evaluated = 0u64;
         let block = self.options.block_size;
         for row in 0..self.table.rows() {
-            let start = table.runs.len();
             for run in self.table.row(row) {
                 let (kind, len) = match run.len() {
                     0 => {
-                        elements_evaluated += (block.q * block.kv) as u64;
+                        elements_evaluated = elements_evaluated.saturating_add((block.q * block.kv) as u64);
                         (verdicts.next().and_then(|verdict| verdict.kind()), 1)
                     }
                     len => (Some(run.kind()), len),
                 };
-                let Some(kind) = kind else { continue };
-                match table.runs[start..].last_mut() {
-                    Some(last) if last.end() == run.first() && last.kind() == kind => {
-                        *last = Run::new(last.first(), last.len() + len, kind);
-                    }
-                    _ => table.runs.push(Run::new(run.first(), len, kind)),
+                if let Some(kind) = kind {
+                    table.push(Run::new(run.first(), len, kind));
                 }
             }
-            table.offsets.push(table.runs.len() as u32);
+            table.end_row()?;
         }
         let plan = Plan::new(&self.mask, self.extent, block, Judgement::Survey)?;
         Ok(BlockMask::with_table(&plan, table, elements_evaluated))

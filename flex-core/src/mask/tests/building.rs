@@ -171,6 +171,14 @@ fn sizes_that_cannot_be_built_are_errors() {
     let block = i32::MAX as usize;
     let built = BlockMask::builder(&mask).block_size(block).build(largest).unwrap();
     assert_eq!(built.to_dense(), [Some(TileKind::Partial)]);
+    let by_head = mask_of(|b, q, kv| {
+        let h = b.input(Input::Head);
+        let later = b.binary(BinaryOp::Add, kv, h);
+        b.binary(BinaryOp::Ge, q, later)
+    });
+    let built =
+        BlockMask::builder(&by_head).block_size(block).build(Extent { heads: 8, ..square(9) }).unwrap();
+    assert_eq!(built.to_dense(), [Some(TileKind::Partial); 8]);
     let rows = BlockMask::builder(&mask).block_size(1).build(largest);
     assert!(matches!(rows, Err(MaskError::TooLarge { .. })));
 }
