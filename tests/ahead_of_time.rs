@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::process::Command;
 
-use flex_attention::cuda::{Arch, KernelSpec};
+use flex_attention::cuda::{Arch, CodegenError, KernelSpec};
 use flex_attention::library::{self, MASKS};
 use flex_attention::prelude::*;
 use flex_codegen::KernelSource;
@@ -49,6 +49,20 @@ fn keys_of_the_program(names: &[&str], arch: Arch, dtype: &str) -> HashMap<Strin
 
 fn key(spec: &KernelSpec) -> String {
     KernelSource::new(spec).unwrap().key()
+}
+
+#[test]
+fn kernels_take_so_many_captures() {
+    let x = Tensor::zeros(DType::F16, [1, HEADS, LEN, HEAD_DIM]).unwrap();
+    let with_captures = |count: i32| {
+        let seen = |n: i32| flex_attention::mask_mod!(|b, h, q, kv| (q ^ kv) & n != 1);
+        let mask = (1..count).fold(seen(0), |mask, n| mask & seen(n));
+        let spec = flex_attention(&x, &x, &x).mask_mod(&mask).kernel_spec(Arch::OLDEST).unwrap();
+        KernelSource::new(&spec)
+    };
+    assert!(with_captures(440).is_ok());
+    let error = with_captures(441).unwrap_err();
+    assert!(matches!(error, CodegenError::TooManyCaptures { got: 441, max: 440 }), "{error}");
 }
 
 #[test]

@@ -126,6 +126,21 @@ fn shapes_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn expressions_of_another_kind_are_no_mods() {
+    let expr = |text: &str| text.parse::<flex_core::ir::Expr>().unwrap();
+    let wrong = |result: Result<(), BindError>, expected: &str, got: &str| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, BindError::WrongKind { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains("`m`") && message.contains(expected) && message.contains(got), "{message}");
+    };
+    let (index, of_score) = ("v0 = q\nreturn v0\n", "v0 = score\nv1 = eq v0, v0\nreturn v1\n");
+    wrong(MaskMod::new("m", expr(index), vec![]).map(drop), "a bool expression", "type i32");
+    wrong(MaskMod::new("m", expr(of_score), vec![]).map(drop), "a bool expression", "over the score");
+    wrong(ScoreMod::new("m", expr(index), vec![]).map(drop), "an f32 expression", "type i32");
+}
+
+#[test]
 fn query_heads_are_a_multiple_of_key_heads() {
     let (q, kv) = (tensor([1, 3, 4, 8]), tensor([1, 2, 4, 8]));
     let error = attention_error(flex_attention(&q, &kv, &kv).run());

@@ -2,6 +2,19 @@
 
 use super::*;
 
+#[test]
+fn a_mask_that_would_shrink_is_an_error() {
+    let built = create_block_mask(&causal(), square(300)).unwrap();
+    for (q_len, kv_len) in [(299, 300), (300, 299), (1, 1)] {
+        let error = built.extend(q_len, kv_len).unwrap_err();
+        assert!(
+            matches!(error, MaskError::Shrinks { .. }) && error.to_string().contains("crop it"),
+            "{error}"
+        );
+    }
+    assert_eq!(built.extend(300, 300).unwrap(), built);
+}
+
 fn sub_range(len: usize) -> impl Strategy<Value = std::ops::Range<usize>> {
     (0..len, 0..len).prop_map(|(a, b)| a.min(b)..a.max(b) + 1)
 }
