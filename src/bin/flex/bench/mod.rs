@@ -8,6 +8,7 @@ mod reading;
 use std::fmt;
 
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
 use flex_core::cpu::{CpuOptions, peak_gflops};
@@ -62,8 +63,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     kernel: Option<GpuKernel>,
     /// Threads on the CPU, 1 to 1024; all cores unless given.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    threads: Option<usize>,
 }
 
 /// Where attention is computed.
@@ -239,7 +240,6 @@ impl<'a> Setup<'a> {
 
     fn measure(&self, case: Case) -> Result<Measured, ProgramError> {
         let &Args { batch, heads, seq_len, head_dim, .. } = self.args;
-        let threads = self.args.threads.map(usize::from);
         let mask = case.mask(seq_len)?;
         let score = case.score(heads, seq_len)?;
         let q_len = case.queries(self.args.queries, seq_len)?;
@@ -262,7 +262,7 @@ impl<'a> Setup<'a> {
             if let Some(block_mask) = &block_mask {
                 call = call.block_mask(block_mask);
             }
-            if let Some(threads) = threads {
+            if let Some(threads) = self.args.threads {
                 call = call.threads(threads);
             }
             #[cfg(feature = "cuda")]
@@ -272,7 +272,7 @@ impl<'a> Setup<'a> {
             call
         };
         let mut out = call().run()?;
-        let cpu = CpuOptions { threads, ..CpuOptions::default() };
+        let cpu = CpuOptions { threads: self.args.threads, ..CpuOptions::default() };
         let peak = || (self.args.backend == Backend::Cpu).then(|| peak_gflops(&cpu, key.dtype()));
         let (mut peak_gflops, mut reading) = (peak(), None);
         let ms = match self.device {
