@@ -46,23 +46,34 @@ struct Consumer {
     }
 
     __device__ __forceinline__ void issue_query_key(Scores& scores) const {
+        using Product = Wgmma<Element, Config::kTileN>;
         const KMajorOperand<kWarpgroupRows> query(shared_address(shared.query[warpgroup]));
         const KMajorOperand<Config::kTileN> keys(shared_address(shared.key[key.stage]));
         wgmma_fence();
+        constexpr int kSteps = Config::kHeadDim / 16;
 #pragma unroll
-        for (int step = 0; step < Config::kHeadDim / 16; ++step) {
-            Wgmma<Element, Config::kTileN>::shared_shared(scores, query.step(step), keys.step(step), step != 0);
+        for (int step = 0; step + 4 <= kSteps; step += 4) {
+            Product::four_shared_shared(scores, query.step(step), keys.step(step), step != 0);
+        }
+#pragma unroll
+        for (int step = kSteps / 4 * 4; step < kSteps; ++step) {
+            Product::shared_shared(scores, query.step(step), keys.step(step), step != 0);
         }
         wgmma_commit();
     }
 
     __device__ __forceinline__ void issue_probability_value(const Probabilities& p, Output& out) const {
+        using Product = Wgmma<Element, Config::kValueDim>;
         const MnMajorOperand<Config::kTileN> values(shared_address(shared.value[value.stage]));
         wgmma_fence();
+        constexpr int kSteps = Config::kTileN / 16;
 #pragma unroll
-        for (int step = 0; step < Config::kTileN / 16; ++step) {
-            Wgmma<Element, Config::kValueDim>::registers_shared(
-                out, p[4 * step], p[4 * step + 1], p[4 * step + 2], p[4 * step + 3], values.step(step));
+        for (int step = 0; step + 4 <= kSteps; step += 4) {
+            Product::four_registers_shared(out, p + 4 * step, values.step(step));
+        }
+#pragma unroll
+        for (int step = kSteps / 4 * 4; step < kSteps; ++step) {
+            Product::registers_shared(out, p + 4 * step, values.step(step));
         }
         wgmma_commit();
     }
@@ -97,6 +108,14 @@ struct Consumer {
     static __device__ __forceinline__ void narrow(const Scores& scores, Probabilities& p) {
 #pragma unroll
         for (int i = 0; i < Config::kTileN / 4; ++i) p[i] = Element::narrow(scores[2 * i], scores[2 * i + 1]);
+    }
+
+    // Volatile, or the moves end up between products, which ptxas then serialises (C7513).
+    static __device__ __forceinline__ void move(const Probabilities& from, Probabilities& to) {
+#pragma unroll
+        for (int i = 0; i < Config::kTileN / 4; ++i) {
+            asm volatile("mov.b32 %0, %1;" : "=r"(to[i]) : "r"(from[i]) : "memory");
+        }
     }
 
     static __device__ __forceinline__ void scale_output(Output& out, const float (&rescale)[2]) {
@@ -221,8 +240,8 @@ struct Consumer {
             while (!is_final) {
                 is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
-                    conclude(item, other_p, scores, softmax, out);
-                    return;
+                    move(other_p, p);
+                    break;
                 }
                 is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
             }
@@ -237,12 +256,7 @@ struct Consumer {
         Item item = next_item();
         while (item.exists()) {
             if (!item.has_tiles) {
-                Output out;
-#pragma unroll
-                for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
-                OnlineSoftmax softmax;
-                softmax.reset();
-                store_output<Config>(problem, item.batch, item.head, item.first_query, thread % 32, out, softmax);
+                store_nothing<Config>(problem, item.batch, item.head, item.first_query, thread % 32);
                 item = next_item();
                 continue;
             }

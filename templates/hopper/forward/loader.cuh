@@ -11,9 +11,11 @@ namespace flex::hopper {
 template <class Visit>
 __device__ __forceinline__ void for_each_tile(const Problem& problem, const WorkItem& work, Visit visit) {
     Run run = work.last_run;
+#pragma unroll 1
     for (unsigned i = work.runs_end; i-- > work.first_run;) {
         const bool final_run = i == work.first_run;
         const Run next_run = final_run ? Run{0, 0} : problem.block_mask.runs[i - 1];
+#pragma unroll 1
         for (unsigned tile = run.first_tile + run.length(); tile-- > run.first_tile;) {
             visit(tile, run.full(), final_run && tile == run.first_tile);
         }

@@ -59,4 +59,25 @@ __device__ __forceinline__ void store_output(
     }
 }
 
+// Rows without a key: the output is 0, and there is no score. Loops, because it happens seldom and code takes time to
+// compile.
+template <class Config>
+__device__ __forceinline__ void store_nothing(const Problem& problem, int batch, int head, int first_query, int lane) {
+    const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
+    char* const head_out =
+        static_cast<char*>(problem.out) + 2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);
+#pragma unroll 1
+    for (int query = first_query; query < min(first_query + 16, problem.q_len); query += 8) {
+        if ((lane & 3) == 0) {
+            if (problem.lse) problem.lse[head_row + query] = negative_infinity();
+            if (problem.max_score) problem.max_score[head_row + query] = negative_infinity();
+        }
+        char* const row_out = head_out + 2 * (query * problem.out_strides.row) + 16 * (lane & 3);
+#pragma unroll 1
+        for (int byte = 0; byte < 2 * Config::kValueDim; byte += 64) {
+            *reinterpret_cast<uint4*>(row_out + byte) = make_uint4(0, 0, 0, 0);
+        }
+    }
+}
+
 }  // namespace flex::hopper

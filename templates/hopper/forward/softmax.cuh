@@ -133,34 +133,38 @@ struct OnlineSoftmax {
         const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
         bool wants_maximum, float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
-        float tile_sum[2];
-        bool again = true;
-        if constexpr (!kFirst) {
-            exponentiate<Element>(
-                scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
-            // A reference of -inf gives infinite or NaN sums, so it counts as too low.
-            again = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
-            if (wants_maximum) {
-#pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    maximum[r] = fmaxf(maximum[r], fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]));
-                }
+        float tile_sum[2], shift[2] = {tile_shift[0] - reference[0], tile_shift[1] - reference[1]};
+        bool raised = false;
+        // A loop, so that the exponentials are there once.
+#pragma unroll 1
+        while (true) {
+            bool too_low = kFirst;
+            if constexpr (!kFirst) {
+                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                if (raised) break;
+                // A reference of -inf gives infinite or NaN sums, so it counts as too low.
+                too_low = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+                if (!too_low && !wants_maximum) break;
             }
-        }
-        if (again) {
-            float shift[2];
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const float new_maximum = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
-                if constexpr (kFirst) maximum[r] = new_maximum;
-                rescale[r] = raise_reference(r, new_maximum, 0.0f);
-                shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+                maximum[r] = fmaxf(maximum[r], new_maximum);
+                if (too_low) {
+                    rescale[r] = raise_reference(r, new_maximum, 0.0f);
+                    shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+                }
             }
-            exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+            if (!too_low) break;
+            raised = true;
+            if constexpr (kFirst) {
+                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                break;
+            }
         }
         sum[0] = fmaf(sum[0], rescale[0], tile_sum[0]);
         sum[1] = fmaf(sum[1], rescale[1], tile_sum[1]);
-        return again;
+        return raised;
     }
 
     // Over the columns of this thread.
