@@ -14,10 +14,12 @@ mod mods;
 mod position_sum;
 mod rewrite;
 mod scope;
+mod staged;
 mod text;
 mod variance;
 
 pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
+pub use staged::StagedTerms;
 
 use flex_core::analysis::simplify::simplify;
 use flex_core::analysis::variance::{Inputs, Variance};
@@ -70,7 +72,12 @@ impl Snippet {
         let captures = CaptureLayout::new(spec.mask.as_deref(), spec.score.as_deref())?;
         if spec.mask.is_none() && spec.score.is_none() && !spec.kept_keys_from_table {
             let text = "#include \"flex/default_mods.cuh\"\n".to_owned();
-            return Ok(Self { text, captures, fault_sites: FaultSites::default() });
+            return Ok(Self {
+                text,
+                captures,
+                fault_sites: FaultSites::default(),
+                staged: StagedTerms::default(),
+            });
         }
         let (mask_guarding, score_guarding) = match spec.guards {
             Guards::Guarded => (Guarding::Quiet, Guarding::Recorded),
@@ -93,7 +100,7 @@ impl Snippet {
             Some(ExponentScale::Captured(factor)) => Some(score_code(factor)),
             _ => None,
         };
-        let mods = mods::Mods {
+        let mut mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
             kept_keys_from_table: spec.kept_keys_from_table,
             mask: mask_code,
@@ -103,7 +110,11 @@ impl Snippet {
             captured_scale,
             key_line,
         };
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+        if spec.stages_terms {
+            mods.stage();
+        }
+        let staged = mods.staged_terms();
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), staged })
     }
 }
 
@@ -131,7 +142,8 @@ impl Snippet {
             captured_scale: None,
             key_line: None,
         };
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+        let staged = StagedTerms::default();
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), staged })
     }
 }
 

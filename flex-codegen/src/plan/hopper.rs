@@ -3,7 +3,7 @@
 use flex_core::attention::DType;
 
 use super::ModLoad::{self, Faulting, Heavy};
-use crate::{CodegenError, KernelSpec, Schedule, Template};
+use crate::{CodegenError, KernelSpec, Schedule, StagedTerms, Template};
 
 /// One line of the table: for head dims and mods up to these, these tiles.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,20 @@ pub(crate) const fn takes_head_dims(head_dim: usize, value_dim: usize) -> bool {
 pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_kv: u32) -> u32 {
     let (key_row, value_row) = (head_dim.next_multiple_of(64) * 2, value_dim.next_multiple_of(64) * 2);
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
+}
+
+/// What staged terms take beside: a slot more than there are stages, a word a key, two a distance, so that a thread reads
+/// those of two columns at once. As `ForwardConfig::kTermBytes`.
+pub(crate) const fn term_bytes(
+    head_dim: u32,
+    value_dim: u32,
+    tile_q: u32,
+    tile_kv: u32,
+    terms: StagedTerms,
+) -> u32 {
+    let slots = stages(head_dim, value_dim) + 1;
+    let words = terms.of_keys * tile_kv + terms.of_distances * 2 * (tile_q + tile_kv);
+    (slots * words * 4).next_multiple_of(1024)
 }
 
 /// Checks what the template's static assertions would find, with better words.
