@@ -6,7 +6,8 @@ use flex_core::attention::DType;
 
 use crate::plan::{hopper, portable};
 use crate::{
-    Arch, CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, StagedTerms, Template,
+    Arch, CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule,
+    StagedTerms, Template,
 };
 
 /// The generated `Captures` and `Mods`, and what the host must know of them.

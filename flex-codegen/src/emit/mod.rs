@@ -27,6 +27,7 @@ use flex_core::ir::{Expr, Input};
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::hopper;
 use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
 use code::{Guarding, ModCode};
 use rewrite::{Exponent, ExponentScale};
@@ -111,7 +112,7 @@ impl Snippet {
             key_line,
         };
         if spec.stages_terms {
-            mods.stage();
+            mods.stage(hopper::most_terms(&spec.schedule));
         }
         let staged = mods.staged_terms();
         Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), staged })

@@ -78,14 +78,15 @@ impl Mods<'_> {
     }
 
     /// Takes terms out of the code of elements, to be computed once a tile; not where that code stays long, which kernels
-    /// loop over.
-    pub(super) fn stage(&mut self) {
+    /// loop over, nor where there would be more than `most`.
+    pub(super) fn stage(&mut self, most: StagedTerms) {
         // Interval masks have no code an element.
         let mask = self.mask.as_mut().filter(|_| self.kept_keys.is_none());
         let codes = mask.into_iter().chain(self.score.as_mut().filter(|_| self.key_line.is_none()));
         codes.for_each(|code| code.staged = StagedNodes::of(code));
         let is_long = length::is_long([&self.mask, &self.score].into_iter().flatten());
-        if is_long || !self.staged_terms().fit_registers() {
+        let terms = self.staged_terms();
+        if is_long || terms.of_keys > most.of_keys || terms.of_distances > most.of_distances {
             [&mut self.mask, &mut self.score]
                 .into_iter()
                 .flatten()

@@ -60,6 +60,16 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
 }
 
+/// The most terms that consumers have registers for: they hold those of four columns at a time. Three warpgroups share what
+/// two do elsewhere.
+pub(crate) const fn most_terms(schedule: &Schedule) -> StagedTerms {
+    if schedule.tile_q > 128 {
+        StagedTerms { of_keys: 2, of_distances: 1 }
+    } else {
+        StagedTerms { of_keys: 4, of_distances: 2 }
+    }
+}
+
 /// What staged terms take beside: a slot more than there are stages, a word a key, two a distance, so that a thread reads
 /// those of two columns at once. As `ForwardConfig::kTermBytes`.
 pub(crate) const fn term_bytes(

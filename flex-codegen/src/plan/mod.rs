@@ -12,9 +12,7 @@ use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::{keeps_an_interval, needs_no_place};
-use crate::{
-    Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Snippet, StagedTerms, Template,
-};
+use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Snippet, StagedTerms, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]

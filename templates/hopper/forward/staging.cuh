@@ -86,7 +86,7 @@ private:
     // Four loads of a lane at a time: for more there are no registers.
     template <int kTerms, int kCount, class Compute, class Store>
     __device__ __forceinline__ void store(Compute compute, Store store_word) const {
-        constexpr int kAtATime = Config::kProducerRegisters < 40 ? 2 : 4;
+        constexpr int kFew = (Config::kProducerRegisters < 40 ? 2 : 4) / kTerms, kAtATime = kFew > 0 ? kFew : 1;
         static_assert(kCount % 32 == 0 || kCount % 16 == 0);
 #pragma unroll 1
         for (int first = lane; first < kCount; first += 32 * kAtATime) {
