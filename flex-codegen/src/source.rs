@@ -19,7 +19,9 @@ pub struct Snippet {
     pub captures: CaptureLayout,
     /// What the code may record as faults.
     pub fault_sites: FaultSites,
-    /// What kernels compute once a tile and keep in shared memory.
+    /// What is worth computing once a tile and keeping in shared memory; none unless the specification asks for it.
+    pub terms: StagedTerms,
+    /// What of it the kernel does so: all, or what fits.
     pub staged: StagedTerms,
 }
 

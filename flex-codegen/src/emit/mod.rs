@@ -77,6 +77,7 @@ impl Snippet {
                 text,
                 captures,
                 fault_sites: FaultSites::default(),
+                terms: StagedTerms::default(),
                 staged: StagedTerms::default(),
             });
         }
@@ -111,11 +112,12 @@ impl Snippet {
             captured_scale,
             key_line,
         };
-        if spec.stages_terms {
-            mods.stage(hopper::most_terms(&spec.schedule));
-        }
+        let terms = match spec.stages_terms {
+            true => mods.stage(|terms| hopper::terms_fit(spec, terms)),
+            false => StagedTerms::default(),
+        };
         let staged = mods.staged_terms();
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), staged })
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), terms, staged })
     }
 }
 
@@ -143,8 +145,8 @@ impl Snippet {
             captured_scale: None,
             key_line: None,
         };
-        let staged = StagedTerms::default();
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), staged })
+        let none = StagedTerms::default();
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), terms: none, staged: none })
     }
 }
 

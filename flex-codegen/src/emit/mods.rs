@@ -77,21 +77,25 @@ impl Mods<'_> {
         out
     }
 
-    /// Takes terms out of the code of elements, to be computed once a tile; not where that code stays long, which kernels
-    /// loop over, nor where there would be more than `most`.
-    pub(super) fn stage(&mut self, most: StagedTerms) {
-        // Interval masks have no code an element.
-        let mask = self.mask.as_mut().filter(|_| self.kept_keys.is_none());
-        let codes = mask.into_iter().chain(self.score.as_mut().filter(|_| self.key_line.is_none()));
-        codes.for_each(|code| code.staged = StagedNodes::of(code));
-        let is_long = length::is_long([&self.mask, &self.score].into_iter().flatten());
-        let terms = self.staged_terms();
-        if is_long || terms.of_keys > most.of_keys || terms.of_distances > most.of_distances {
-            [&mut self.mask, &mut self.score]
-                .into_iter()
-                .flatten()
-                .for_each(|code| code.staged = StagedNodes::default());
+    /// Takes terms out of the code of elements, to be computed once a tile: of both mods, or of one where both have more
+    /// than `fits`. Not where that code stays long, which kernels loop over. Returns the terms that there are.
+    pub(super) fn stage(&mut self, fits: impl Fn(StagedTerms) -> bool) -> StagedTerms {
+        // Interval masks and lines have no code an element.
+        let mask = self.mask.as_ref().filter(|_| self.kept_keys.is_none()).map(StagedNodes::of);
+        let score = self.score.as_ref().filter(|_| self.key_line.is_none()).map(StagedNodes::of);
+        let mut all = None;
+        for (with_mask, with_score) in [(true, true), (false, true), (true, false), (false, false)] {
+            let take =
+                |nodes: &Option<StagedNodes>, wanted| nodes.clone().filter(|_| wanted).unwrap_or_default();
+            self.mask.iter_mut().for_each(|code| code.staged = take(&mask, with_mask));
+            self.score.iter_mut().for_each(|code| code.staged = take(&score, with_score));
+            let terms = self.staged_terms();
+            all.get_or_insert(terms);
+            if fits(terms) && !length::is_long([&self.mask, &self.score].into_iter().flatten()) {
+                break;
+            }
         }
+        all.unwrap_or_default()
     }
 
     /// How many terms are staged.

@@ -5,7 +5,7 @@
 //! once a tile and keep them in shared memory. A function of the distance has the same value for all pairs of positions at
 //! that distance, so it is computed at `q = distance, kv = 0`.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use flex_core::ir::{BinaryOp, Expr, Input, Node, NodeId, Type, UnaryOp};
 
@@ -105,7 +105,7 @@ fn of_distance(expr: &Expr, small: bool) -> Vec<bool> {
         });
         let sum = |operand: NodeId| sums[operand.index()];
         let add = |a: Sum, b: Sum| Some((a?.0.checked_add(b?.0)?, a?.1.checked_add(b?.1)?));
-        let negative = |a: Sum| a.map(|(query, key)| (-query, -key));
+        let negative = |a: Sum| Some((a?.0.checked_neg()?, a?.1.checked_neg()?));
         let here = match *node {
             Node::Input(Input::Query) => Some((1, 0)),
             Node::Input(Input::Key) => Some((0, 1)),
@@ -141,6 +141,12 @@ impl StagedTerms {
     /// Whether there are any.
     pub fn any(self) -> bool {
         self != Self::default()
+    }
+}
+
+impl fmt::Display for StagedTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of keys and {} of distances", self.of_keys, self.of_distances)
     }
 }
 

@@ -60,14 +60,19 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
 }
 
-/// The most terms that consumers have registers for: they hold those of four columns at a time. Three warpgroups share what
-/// two do elsewhere.
-pub(crate) const fn most_terms(schedule: &Schedule) -> StagedTerms {
-    if schedule.tile_q > 128 {
-        StagedTerms { of_keys: 2, of_distances: 1 }
-    } else {
-        StagedTerms { of_keys: 4, of_distances: 2 }
-    }
+/// Whether the kernel has room for staged terms beside its tiles: consumers hold those of four columns at a time, and three
+/// warpgroups share the registers of two.
+pub(crate) fn terms_fit(spec: &KernelSpec, terms: StagedTerms) -> bool {
+    let Schedule { tile_q, tile_kv, .. } = spec.schedule;
+    let most = match tile_q {
+        192 => StagedTerms { of_keys: 2, of_distances: 1 },
+        _ => StagedTerms { of_keys: 4, of_distances: 2 },
+    };
+    let bytes = smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)
+        + term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, terms);
+    terms.of_keys <= most.of_keys
+        && terms.of_distances <= most.of_distances
+        && bytes <= spec.arch.smem_limit()
 }
 
 /// What staged terms take beside: a slot more than there are stages, a word a key, two a distance, so that a thread reads

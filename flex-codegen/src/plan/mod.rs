@@ -12,7 +12,7 @@ use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::{keeps_an_interval, needs_no_place};
-use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Snippet, StagedTerms, Template};
+use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Snippet, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,19 +188,18 @@ pub(crate) fn stage_terms(spec: &mut KernelSpec, smem_limit: u32) -> Option<Stri
         return None;
     }
     let staging = KernelSpec { stages_terms: true, ..spec.clone() };
-    let terms = Snippet::of(&staging).ok()?.staged;
+    let Snippet { terms, staged, .. } = Snippet::of(&staging).ok()?;
     if !terms.any() {
         return None;
     }
     let Schedule { tile_q, tile_kv, .. } = spec.schedule;
-    let tiles = hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv);
-    let bytes = hopper::term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, terms);
-    spec.stages_terms = tiles + bytes <= smem_limit;
-    let StagedTerms { of_keys, of_distances } = terms;
-    let what = format!("terms of keys ({of_keys}) and of distances ({of_distances})");
+    let bytes = hopper::term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, staged);
+    let needed = hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv) + bytes;
+    spec.stages_terms = staged.any() && needed <= smem_limit;
     Some(match spec.stages_terms {
-        true => format!("{what} are staged in {bytes} bytes of shared memory"),
-        false => format!("{what} are not staged: {bytes} bytes of shared memory do not fit beside {tiles}"),
+        true if staged == terms => format!("{terms} are staged in {bytes} bytes"),
+        true => format!("of {terms}, {staged} are staged in {bytes} bytes, for more there is no room"),
+        false => format!("{terms} are not staged: there is no room, or their code is long in any case"),
     })
 }
 
