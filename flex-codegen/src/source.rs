@@ -44,6 +44,8 @@ pub struct KernelSource {
     pub threads: u32,
     /// Dynamic shared memory a block, in bytes.
     pub smem_bytes: u32,
+    /// Part of what its mods compute is staged in shared memory.
+    pub stages_terms: bool,
     /// The layout of the captures.
     pub captures: CaptureLayout,
     /// What the mods may record as faults.
@@ -170,6 +172,7 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
             entry,
             schedule: spec.schedule,
             threads,
+            stages_terms: false,
             smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, &spec.schedule),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
@@ -219,6 +222,7 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
             schedule: spec.schedule,
             // The warpgroup that feeds the others comes on top.
             threads: (warps + 4) * 32,
+            stages_terms: snippet.staged.any(),
             smem_bytes: hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)
                 + hopper::term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, snippet.staged),
             captures: snippet.captures,

@@ -77,18 +77,28 @@ impl Mods<'_> {
         out
     }
 
-    /// Takes terms out of the code of elements, to be computed once a tile: of both mods, or of one where both have more
-    /// than `fits`. Not where that code stays long, which kernels loop over. Returns the terms that there are.
+    /// Takes terms out of the code of elements, to be computed once a tile: all, or those of one mod, or of keys, where all
+    /// are more than `fits`. Not where that code stays long, which kernels loop over. Returns the terms that there are.
     pub(super) fn stage(&mut self, fits: impl Fn(StagedTerms) -> bool) -> StagedTerms {
         // Interval masks and lines have no code an element.
-        let mask = self.mask.as_ref().filter(|_| self.kept_keys.is_none()).map(StagedNodes::of);
-        let score = self.score.as_ref().filter(|_| self.key_line.is_none()).map(StagedNodes::of);
+        let of = |code: &Option<ModCode<'_>>, has_code: bool| match code {
+            Some(code) if has_code => StagedNodes::of(code),
+            _ => StagedNodes::default(),
+        };
+        let mask = of(&self.mask, self.kept_keys.is_none());
+        let score = of(&self.score, self.key_line.is_none());
+        let none = StagedNodes::default();
+        let choices = [
+            [mask.clone(), score.clone()],
+            [none.clone(), score.clone()],
+            [mask.clone(), none.clone()],
+            [mask.keys_only(), score.keys_only()],
+            [none.clone(), none],
+        ];
         let mut all = None;
-        for (with_mask, with_score) in [(true, true), (false, true), (true, false), (false, false)] {
-            let take =
-                |nodes: &Option<StagedNodes>, wanted| nodes.clone().filter(|_| wanted).unwrap_or_default();
-            self.mask.iter_mut().for_each(|code| code.staged = take(&mask, with_mask));
-            self.score.iter_mut().for_each(|code| code.staged = take(&score, with_score));
+        for [mask, score] in choices {
+            self.mask.iter_mut().for_each(|code| code.staged = mask.clone());
+            self.score.iter_mut().for_each(|code| code.staged = score.clone());
             let terms = self.staged_terms();
             all.get_or_insert(terms);
             if fits(terms) && !length::is_long([&self.mask, &self.score].into_iter().flatten()) {

@@ -76,6 +76,11 @@ impl StagedNodes {
         staged
     }
 
+    /// Those of keys.
+    pub(super) fn keys_only(&self) -> Self {
+        Self { of_keys: self.of_keys.clone(), of_distances: Vec::new() }
+    }
+
     /// Whether a node is staged.
     pub(super) fn contains(&self, id: NodeId) -> bool {
         self.of_keys.contains(&id) || self.of_distances.contains(&id)

@@ -60,23 +60,21 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
 }
 
-/// Whether the kernel has room for staged terms beside its tiles: consumers hold those of four columns at a time, and three
-/// warpgroups share the registers of two.
+/// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time; three
+/// warpgroups, which share the registers of two, have none left for those of keys and of distances together.
 pub(crate) fn terms_fit(spec: &KernelSpec, terms: StagedTerms) -> bool {
     let Schedule { tile_q, tile_kv, .. } = spec.schedule;
-    let most = match tile_q {
-        192 => StagedTerms { of_keys: 2, of_distances: 1 },
-        _ => StagedTerms { of_keys: 4, of_distances: 2 },
+    let fit_registers = match (terms.of_keys, terms.of_distances) {
+        (keys, distances) if tile_q > 128 => keys <= 2 && distances == 0 || keys == 0 && distances == 1,
+        (keys, distances) => keys <= 4 && distances <= 2,
     };
     let bytes = smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)
         + term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, terms);
-    terms.of_keys <= most.of_keys
-        && terms.of_distances <= most.of_distances
-        && bytes <= spec.arch.smem_limit()
+    fit_registers && bytes <= spec.arch.smem_limit()
 }
 
-/// What staged terms take beside: a slot more than there are stages, a word a key, two a distance, so that a thread reads
-/// those of two columns at once. As `ForwardConfig::kTermBytes`.
+/// What staged terms take beside: a slot more than there are stages, a word a key and a distance. As
+/// `ForwardConfig::kTermBytes`, in whole KiB.
 pub(crate) const fn term_bytes(
     head_dim: u32,
     value_dim: u32,
@@ -85,7 +83,7 @@ pub(crate) const fn term_bytes(
     terms: StagedTerms,
 ) -> u32 {
     let slots = stages(head_dim, value_dim) + 1;
-    let words = terms.of_keys * tile_kv + terms.of_distances * 2 * (tile_q + tile_kv);
+    let words = terms.of_keys * tile_kv + terms.of_distances * (tile_q + tile_kv);
     (slots * words * 4).next_multiple_of(1024)
 }
 

@@ -6,15 +6,6 @@
 
 namespace flex::hopper {
 
-#ifndef FLEX_DISTANCE_VECTOR
-#define FLEX_DISTANCE_VECTOR 2
-#endif
-#ifndef FLEX_ALL_ARRIVE
-#define FLEX_ALL_ARRIVE 0
-#endif
-template <class Config>
-constexpr bool kAllArrive = FLEX_ALL_ARRIVE && Config::kStagesTerms;
-
 // The rows of the query tile that one consumer warpgroup owns.
 constexpr int kWarpgroupRows = 64;
 
@@ -53,7 +44,7 @@ struct ForwardConfig {
     // Staged terms have a slot more than keys have stages, see staging.cuh. One distance more than a tile has.
     static constexpr int kTermSlots = kStages + 1;
     static constexpr int kDistances = kTileM + kTileN;
-    static constexpr int kSlotWords = kKeyTerms * kTileN + kDistanceTerms * FLEX_DISTANCE_VECTOR * kDistances;
+    static constexpr int kSlotWords = kKeyTerms * kTileN + kDistanceTerms * kDistances;
     static constexpr int kTermBytes = kTermSlots * kSlotWords * 4;
 
     // Dynamic shared memory of a block: the tiles, 1 KiB for what the roles tell each other, and staged terms.
@@ -95,10 +86,10 @@ struct alignas(1024) TermSlots<Config, true> {
     u32 slots[Config::kTermSlots][Config::kSlotWords];
 
     __device__ __forceinline__ u32* distances(u32 slot, int word) {
-        return &slots[slot][word * FLEX_DISTANCE_VECTOR * Config::kDistances];
+        return &slots[slot][word * Config::kDistances];
     }
     __device__ __forceinline__ u32* keys(u32 slot, int word) {
-        return &slots[slot][Config::kDistanceTerms * FLEX_DISTANCE_VECTOR * Config::kDistances + word * Config::kTileN];
+        return &slots[slot][Config::kDistanceTerms * Config::kDistances + word * Config::kTileN];
     }
 };
 
@@ -119,7 +110,8 @@ struct alignas(1024) ForwardSharedMemory : TermSlots<Config> {
 
     // The loaders, each consumer warp, and the lanes that stage terms.
     static constexpr int kWorkReaders = 2 + 4 * Config::kConsumers + (Config::kStagesTerms ? 32 : 0);
-    static constexpr int kKeyReaders = kAllArrive<Config> ? 128 * Config::kConsumers : 4 * Config::kConsumers;  // a warp each
+    // Of the stages of keys: a warp each, or where all lanes read what is staged, all lanes.
+    static constexpr int kKeyReaders = (Config::kStagesTerms ? 128 : 4) * Config::kConsumers;
 
     __device__ __forceinline__ void init() {
         for (int i = 0; i < Config::kConsumers; ++i) query_full[i].init(1), query_empty[i].init(1);

@@ -81,7 +81,7 @@ struct Consumer {
 
     // The scores of the tile have landed.
     __device__ __forceinline__ void release_key(u32 tile_note) {
-        if (kAllArrive<Config> || speaks_for_warp()) shared.key_empty[key.stage].arrive();
+        if (Config::kStagesTerms || speaks_for_warp()) shared.key_empty[key.stage].arrive();
         key.advance();
         if (tile_note & TileNote::kLast) release(shared.query_empty[warpgroup]);
     }

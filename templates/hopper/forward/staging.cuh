@@ -9,17 +9,13 @@
 #include "flex/mod_traits.cuh"
 #include "hopper/forward/loader.cuh"
 
-#ifndef FLEX_DISTANCE_VECTOR
-#define FLEX_DISTANCE_VECTOR 2
-#endif
-
 namespace flex::hopper {
 
 // Terms, a word each, as words.
 template <class Terms, int kCount>
 union TermWords {
     Terms terms;
-    u32 words[kCount];
+    u32 words[kCount > 0 ? kCount : 1];
     __device__ __forceinline__ TermWords() {}
 };
 
@@ -63,16 +59,7 @@ private:
                     const int distance = min(max(first_distance + at, -last_key), problem.q_len - 1);
                     return Mods::distance_terms(problem, captures, work.batch, work.head, distance);
                 },
-                [&](int at, int word, u32 value) {
-                    u32* const to = shared.distances(slot, word);
-                    constexpr int V = FLEX_DISTANCE_VECTOR;
-                    if (at < Config::kDistances) to[V * at] = value;
-                    if (V >= 2 && at + 1 < Config::kDistances) to[V * (at + 1) + 1] = value;
-                    if (V == 4) {
-                        if (at + 8 < Config::kDistances) to[V * (at + 8) + 2] = value;
-                        if (at + 9 < Config::kDistances) to[V * (at + 9) + 3] = value;
-                    }
-                });
+                [&](int at, int word, u32 value) { shared.distances(slot, word)[at] = value; });
         }
         if constexpr (kKeyTerms > 0) {
             store<kKeyTerms, Config::kTileN>(
@@ -104,65 +91,53 @@ private:
     }
 };
 
-// What a consumer thread reads of a slot: the terms of four columns at a time.
+// What a consumer thread reads of a slot: the terms of four of its columns at a time, for both of its rows.
 template <class Config, class Mods>
 struct TermReader {
-    using KeyTerms = typename StagedTerms<Mods>::KeyTerms;
-    using DistanceTerms = typename StagedTerms<Mods>::DistanceTerms;
-    static constexpr int kKeyWords = Config::kKeyTerms, kDistanceWords = Config::kDistanceTerms;
-    static constexpr int V = FLEX_DISTANCE_VECTOR;
+    static constexpr int kKeyTerms = Config::kKeyTerms, kDistanceTerms = Config::kDistanceTerms;
 
     const u32* key;       // of the thread's first column
-    const u32* distance;  // of the thread's upper row and first column
+    const u32* distance;  // of its upper row and first column
 
-    TermWords<KeyTerms, kKeyWords + 1> keys[4];
-    // Of the upper row, and of the lower row, which is 8 further: where the upper row was two columns before.
-    TermWords<DistanceTerms, kDistanceWords + 1> upper[4], lower[4];
+    TermWords<typename StagedTerms<Mods>::KeyTerms, kKeyTerms> keys[4];
+    // The lower row is 8 further: where the upper row was two columns before.
+    TermWords<typename StagedTerms<Mods>::DistanceTerms, kDistanceTerms> upper[4], lower[4];
 
     __device__ __forceinline__ TermReader() {}
-    __device__ __forceinline__ TermReader(ForwardSharedMemory<Config>& shared, u32 slot, int row, int lane_column) {
-        if constexpr (kKeyWords > 0) key = shared.keys(slot, 0) + 2 * lane_column;
-        if constexpr (kDistanceWords > 0) {
-            distance = shared.distances(slot, 0) + V * (row - lane_column + Config::kTileN - 1);
+
+    // `row` and `column`: the first of the thread in the tile.
+    __device__ __forceinline__ TermReader(ForwardSharedMemory<Config>& shared, u32 slot, int row, int column) {
+        if constexpr (kKeyTerms > 0) key = shared.keys(slot, 0) + key_word(column);
+        if constexpr (kDistanceTerms > 0) {
+            distance = shared.distances(slot, 0) + (row - column + Config::kTileN - 1);
 #pragma unroll
-            for (int w = 0; w < kDistanceWords; ++w) read_pair(upper[2], upper[3], 8, w);
+            for (int word = 0; word < kDistanceTerms; ++word) read_pair(upper[2], upper[3], word, 8);
         }
     }
 
+    // Those of the next 16 keys, in ascending order.
     __device__ __forceinline__ void read(int group) {
 #pragma unroll
-        for (int w = 0; w < kKeyWords; ++w) {
-            const uint4 four = *reinterpret_cast<const uint4*>(key + w * Config::kTileN + 16 * group);
-            keys[0].words[w] = four.x, keys[1].words[w] = four.y;
-            keys[2].words[w] = four.z, keys[3].words[w] = four.w;
+        for (int word = 0; word < kKeyTerms; ++word) {
+            const uint4 four = *reinterpret_cast<const uint4*>(key + word * Config::kTileN + 16 * group);
+            keys[0].words[word] = four.x, keys[1].words[word] = four.y;
+            keys[2].words[word] = four.z, keys[3].words[word] = four.w;
         }
 #pragma unroll
-        for (int w = 0; w < kDistanceWords; ++w) {
-            lower[0].words[w] = upper[2].words[w], lower[1].words[w] = upper[3].words[w];
-            if constexpr (V == 4) {
-                const uint4 four = *reinterpret_cast<const uint4*>(at(-16 * group, w));
-                upper[0].words[w] = four.x, upper[1].words[w] = four.y;
-                upper[2].words[w] = four.z, upper[3].words[w] = four.w;
-            } else {
-                read_pair(upper[0], upper[1], -16 * group, w);
-                read_pair(upper[2], upper[3], -16 * group - 8, w);
-            }
-            lower[2].words[w] = upper[0].words[w], lower[3].words[w] = upper[1].words[w];
+        for (int word = 0; word < kDistanceTerms; ++word) {
+            lower[0].words[word] = upper[2].words[word], lower[1].words[word] = upper[3].words[word];
+            read_pair(upper[0], upper[1], word, -16 * group);
+            read_pair(upper[2], upper[3], word, -16 * group - 8);
+            lower[2].words[word] = upper[0].words[word], lower[3].words[word] = upper[1].words[word];
         }
     }
 
 private:
-    __device__ __forceinline__ const u32* at(int offset, int w) const {
-        return distance + V * (offset + w * Config::kDistances);
-    }
     template <class Words>
-    __device__ __forceinline__ void read_pair(Words& even, Words& odd, int offset, int w) const {
-        if constexpr (V == 1) {
-            even.words[w] = *at(offset, w), odd.words[w] = *at(offset - 1, w);
-        } else {
-            const uint2 two = *reinterpret_cast<const uint2*>(at(offset, w));
-            even.words[w] = two.x, odd.words[w] = two.y;
-        }
+    __device__ __forceinline__ void read_pair(Words& even, Words& odd, int word, int offset) const {
+        const u32* const of_word = distance + word * Config::kDistances;
+        even.words[word] = of_word[offset];
+        odd.words[word] = of_word[offset - 1];
     }
 };
 
