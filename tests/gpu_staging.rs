@@ -14,6 +14,7 @@ use support::gpu::{Case, gpu};
 
 const HEADS: usize = 4;
 const BATCH: usize = 2;
+const CASES: usize = 12;
 
 /// Tiles are 192 × 96 at a head dim of 64, and 128 × 128 at 128.
 const LENGTHS: [(usize, usize); 12] = [
@@ -36,7 +37,7 @@ fn numbers(len: usize) -> Vec<f32> {
 }
 
 /// Mods with terms of keys, of distances and of both, in masks and score mods, with tables for each head and batch.
-fn cases(base: &Case, q_len: usize, kv_len: usize) -> Vec<(&'static str, Case)> {
+fn cases(base: &Case, q_len: usize, kv_len: usize) -> [(&'static str, Case); CASES] {
     let last_key = kv_len as i32 - 1;
     let distances = q_len + kv_len - 1;
     let by_distance = numbers(distances);
@@ -53,14 +54,17 @@ fn cases(base: &Case, q_len: usize, kv_len: usize) -> Vec<(&'static str, Case)> 
     let bands: Vec<bool> = (0..distances).map(|i| i % 5 != 2).collect();
     let period = 6i32;
     let scored = |mod_: ScoreMod| base.clone().scored(mod_);
-    vec![
+    [
         ("relative bias", scored(relative_bias::bind(by_distance.clone(), last_key).unwrap())),
         (
             "relative bias, causal",
             scored(relative_bias::bind(by_distance.clone(), last_key).unwrap())
                 .masked(causal::bind().unwrap()),
         ),
-        ("a table a head", scored(score_mod!(|score, b, h, q, kv| score * 0.5 + heads[[h, last_key - kv + q]]))),
+        (
+            "a table a head",
+            scored(score_mod!(|score, b, h, q, kv| score * 0.5 + heads[[h, last_key - kv + q]])),
+        ),
         ("a table a batch", scored(score_mod!(|score, b, h, q, kv| score + batches[[b, kv]] * 0.5))),
         (
             "a base a batch",
@@ -100,22 +104,30 @@ fn staged_terms_are_those_of_the_right_key_and_distance() {
     }
     let force = Force { template: Some(Template::ForwardSm90), ..Force::default() };
     let options = CudaOptions { force, ..CudaOptions::default() };
-    let mut compared = 0;
-    for (head_dim, dtype) in [(64, DType::F16), (128, DType::BF16), (192, DType::F16)] {
+    let check = |head_dim: usize, dtype: DType, case: usize| {
         let mut rng = StdRng::seed_from_u64(head_dim as u64);
         for (q_len, kv_len) in LENGTHS {
             let (query, key) = (shape(q_len, HEADS, head_dim), shape(kv_len, HEADS / 2, head_dim));
             let base = Case::random(&mut rng, dtype, query, key, head_dim);
-            for (name, case) in cases(&base, q_len, kv_len) {
-                let what = format!("{name}, head dim {head_dim}, {q_len} queries, {kv_len} keys");
-                let computed =
-                    case.on_gpu_with(&gpu, options.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
-                computed.check_against(&case.reference(), dtype, &what);
-                compared += 1;
+            let (name, case) = cases(&base, q_len, kv_len).into_iter().nth(case).expect("one of the cases");
+            let what = format!("{name}, head dim {head_dim}, {q_len} queries, {kv_len} keys");
+            let computed = case.on_gpu_with(&gpu, options.clone()).unwrap_or_else(|e| panic!("{what}: {e}"));
+            computed.check_against(&case.reference(), dtype, &what);
+        }
+    };
+    // Side by side, because most of the time goes to compiling; one after the other where tests run so.
+    let alone = std::env::args().any(|argument| argument == "--test-threads=1");
+    std::thread::scope(|scope| {
+        for (head_dim, dtype) in [(64, DType::F16), (128, DType::BF16), (192, DType::F16)] {
+            for case in 0..CASES {
+                let check = &check;
+                let thread = scope.spawn(move || check(head_dim, dtype, case));
+                if alone && let Err(panic) = thread.join() {
+                    std::panic::resume_unwind(panic);
+                }
             }
         }
-    }
-    println!("{compared} cases agree with the definition");
+    });
 }
 
 #[test]
@@ -138,8 +150,15 @@ fn the_cases_of_this_file_are_staged() {
             let spec = call.kernel_spec(arch).unwrap();
             assert_eq!(spec.schedule.template, Template::ForwardSm90, "{name}, head dim {head_dim}");
             // Beside the tiles of a head dim of 256 there is room for terms of keys only.
-            let of_keys = ["a table a batch", "shuffled documents", "kept keys", "divisions of keys"];
-            let expected = head_dim < 256 || of_keys.contains(&name);
+            let of_distances = [
+                "relative bias",
+                "relative bias, causal",
+                "a table a head",
+                "a base a batch",
+                "clamped",
+                "bands",
+            ];
+            let expected = head_dim < 256 || !of_distances.contains(&name);
             assert_eq!(spec.stages_terms, expected, "{name}, head dim {head_dim}");
         }
     }

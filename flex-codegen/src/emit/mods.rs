@@ -95,13 +95,14 @@ impl Mods<'_> {
             [mask.keys_only(), score.keys_only()],
             [none.clone(), none],
         ];
-        let mut all = None;
-        for [mask, score] in choices {
+        let (mut all, last) = (None, choices.len() - 1);
+        for (n, [mask, score]) in choices.into_iter().enumerate() {
             self.mask.iter_mut().for_each(|code| code.staged = mask.clone());
             self.score.iter_mut().for_each(|code| code.staged = score.clone());
             let terms = self.staged_terms();
             all.get_or_insert(terms);
-            if fits(terms) && !length::is_long([&self.mask, &self.score].into_iter().flatten()) {
+            let is_long = length::is_long([&self.mask, &self.score].into_iter().flatten());
+            if n == last || terms.any() && fits(terms) && !is_long {
                 break;
             }
         }

@@ -60,12 +60,12 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
 }
 
-/// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time; three
-/// warpgroups, which share the registers of two, have none left for those of keys and of distances together.
+/// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time, and three
+/// warpgroups share the registers that two have elsewhere.
 pub(crate) fn terms_fit(spec: &KernelSpec, terms: StagedTerms) -> bool {
     let Schedule { tile_q, tile_kv, .. } = spec.schedule;
     let fit_registers = match (terms.of_keys, terms.of_distances) {
-        (keys, distances) if tile_q > 128 => keys <= 2 && distances == 0 || keys == 0 && distances == 1,
+        (keys, distances) if tile_q > 128 => keys + distances <= 2 && distances <= 1,
         (keys, distances) => keys <= 4 && distances <= 2,
     };
     let bytes = smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)

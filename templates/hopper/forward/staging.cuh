@@ -19,11 +19,6 @@ union TermWords {
     __device__ __forceinline__ TermWords() {}
 };
 
-// Where a slot keeps a term of a key, so that a thread reads those of its columns in 16 keys at once.
-__device__ __forceinline__ int key_word(int key) {
-    return (key & -16) | (key & 6) << 1 | (key & 8) >> 2 | (key & 1);
-}
-
 // The warp that stages. Lanes take every 32nd key and distance; each arrives at the barriers itself.
 template <class Config, class Mods, class Captures>
 struct Stager {
@@ -66,7 +61,7 @@ private:
                 [&](int at) {
                     return Mods::key_terms(problem, captures, work.batch, work.head, min(first_key + at, last_key));
                 },
-                [&](int at, int word, u32 value) { shared.keys(slot, word)[key_word(at)] = value; });
+                [&](int at, int word, u32 value) { shared.keys(slot, word)[at] = value; });
         }
     }
 
@@ -107,7 +102,7 @@ struct TermReader {
 
     // `row` and `column`: the first of the thread in the tile.
     __device__ __forceinline__ TermReader(ForwardSharedMemory<Config>& shared, u32 slot, int row, int column) {
-        if constexpr (kKeyTerms > 0) key = shared.keys(slot, 0) + key_word(column);
+        if constexpr (kKeyTerms > 0) key = shared.keys(slot, 0) + column;
         if constexpr (kDistanceTerms > 0) {
             distance = shared.distances(slot, 0) + (row - column + Config::kTileN - 1);
 #pragma unroll
@@ -119,9 +114,11 @@ struct TermReader {
     __device__ __forceinline__ void read(int group) {
 #pragma unroll
         for (int word = 0; word < kKeyTerms; ++word) {
-            const uint4 four = *reinterpret_cast<const uint4*>(key + word * Config::kTileN + 16 * group);
-            keys[0].words[word] = four.x, keys[1].words[word] = four.y;
-            keys[2].words[word] = four.z, keys[3].words[word] = four.w;
+            const u32* const of_word = key + word * Config::kTileN + 16 * group;
+            const uint2 first = *reinterpret_cast<const uint2*>(of_word);
+            const uint2 second = *reinterpret_cast<const uint2*>(of_word + 8);
+            keys[0].words[word] = first.x, keys[1].words[word] = first.y;
+            keys[2].words[word] = second.x, keys[3].words[word] = second.y;
         }
 #pragma unroll
         for (int word = 0; word < kDistanceTerms; ++word) {
