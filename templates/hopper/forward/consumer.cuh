@@ -12,6 +12,7 @@ struct Consumer {
     using Shared = ForwardSharedMemory<Config>;
     using Element = typename Config::Element;
     using Rows = ScoreRows<Config, Mods, Captures>;
+    using Terms = TermReader<Config, Mods>;
     using Scores = float[Config::kTileN / 2];
     using Probabilities = u32[Config::kTileN / 4];
     using Output = float[Config::kValueDim / 2];
@@ -91,7 +92,7 @@ struct Consumer {
 
     // The scores of the tile have landed.
     __device__ __forceinline__ void release_key(u32 tile_note) {
-        if (speaks_for_warp()) shared.key_empty[key.stage].arrive();
+        if (Config::kStagesTerms || speaks_for_warp()) shared.key_empty[key.stage].arrive();
         key.advance();
         if (tile_note & TileNote::kLast) release(shared.query_empty[warpgroup]);
     }
@@ -102,8 +103,17 @@ struct Consumer {
     }
 
     __device__ __forceinline__ int first_key(u32 tile_note) const {
-        return static_cast<int>(tile_note & TileNote::kIndex) * Config::kTileN + 2 * (thread & 3);
+        constexpr u32 kIndex = Config::kStagesTerms ? TileNote::kShortIndex : TileNote::kIndex;
+        return static_cast<int>(tile_note & kIndex) * Config::kTileN + 2 * (thread & 3);
     }
+
+    // The staged terms of a tile.
+    __device__ __forceinline__ Terms terms(u32 tile_note) const {
+        const int row = int(warpgroup) * kWarpgroupRows + row_in_warpgroup();
+        return Terms(shared, TileNote::slot(tile_note), row, 2 * (thread & 3));
+    }
+
+    __device__ __forceinline__ int row_in_warpgroup() const { return thread / 32 * 16 + thread % 32 / 4; }
 
     static __device__ __forceinline__ void narrow(const Scores& scores, Probabilities& p) {
 #pragma unroll
@@ -136,7 +146,7 @@ struct Consumer {
         pin(scores);
         release_key(tile_note);
         float tile_shift[2];
-        rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
+        rows.apply(scores, first_key(tile_note), tile_note, terms(tile_note), exponent_scale, tile_shift);
         bool must_rescale;
         if constexpr (kKeepScores) {
             must_rescale = softmax.template step_apart<Element, false>(
@@ -170,7 +180,7 @@ struct Consumer {
     __device__ __forceinline__ Item next_item() {
         shared.work_full[slot.stage].wait(slot.parity);
         const WorkItem& announced = shared.work[slot.stage];
-        const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
+        const int row = int(warpgroup) * kWarpgroupRows + row_in_warpgroup();
         Item item{};
         if (speaks_for_warp()) {
             item = {
@@ -223,7 +233,7 @@ struct Consumer {
         float rescale[2], tile_shift[2];
         const u32 tile_note = read_note();
         release_key(tile_note);
-        rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
+        rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, terms(tile_note), exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
             softmax.template step_apart<Element, true>(
                 scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
