@@ -41,9 +41,8 @@ struct ForwardConfig {
     static constexpr int kKeyBytes = panels(kHeadDim) * kTileN * kPanelRowBytes;            // of one stage
     static constexpr int kValueBytes = panels(kValueDim) * kTileN * kPanelRowBytes;
 
-    // Staged terms have a slot more than keys have stages, see staging.cuh. One distance more than a tile has.
-    static constexpr int kTermSlots = kStages + 1;
-    static constexpr int kDistances = kTileM + kTileN;
+    static constexpr int kTermSlots = kStages + 1;          // staging.cuh says why
+    static constexpr int kDistances = kTileM + kTileN;      // one more than there are, for the sake of alignment
     static constexpr int kSlotWords = kKeyTerms * kTileN + kDistanceTerms * kDistances;
     static constexpr int kTermBytes = kTermSlots * kSlotWords * 4;
 
@@ -54,7 +53,7 @@ struct ForwardConfig {
     static_assert(kTileM % kWarpgroupRows == 0 && kConsumers >= 1 && kConsumers <= 3);
     static_assert(kTileN % 16 == 0 && kKeyBytes % kAtomBytes == 0, "a panel starts on a swizzle atom");
     static_assert(kHeadDim % 16 == 0 && kValueDim % 32 == 0);
-    static_assert(kStages >= 2);
+    static_assert(kStages >= 2 && kTermSlots <= 8);
 };
 
 // A query tile of a head and the key tiles it attends to, as the scheduler announces it.
@@ -72,13 +71,14 @@ struct TileNote {
     static constexpr u32 kEdge = 1u << 29;    // the tile reaches beyond the last key
     static constexpr u32 kIndex = kEdge - 1;
 
-    // Where terms are staged, the bits above a shorter index say in which slot those of the tile are.
+    // Where terms are staged, the bits above a shorter index say in which slot those of the tile are (staging.cuh).
     static constexpr int kSlotShift = 26;
     static constexpr u32 kShortIndex = (1u << kSlotShift) - 1;
     static __device__ __forceinline__ u32 slot(u32 note) { return note >> kSlotShift & 7; }
 };
 
-// Staged terms of the tiles that are on their way. A slot has those of distances, word by word, and then those of keys.
+// Staged terms of the tiles that are on their way. A slot has those of distances, from the first query less the last key
+// on, and then those of keys.
 template <class Config, bool = Config::kStagesTerms>
 struct TermSlots {};
 template <class Config>

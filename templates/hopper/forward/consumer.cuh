@@ -34,7 +34,8 @@ struct Consumer {
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
     // What roles tell each other in shared memory, one lane of a warp reads, which tells the others, and later says that it
-    // may be written again: so each read is ordered before the next write by the arrival of its own thread.
+    // may be written again: so each read is ordered before the next write by the arrival of its own thread. Staged terms
+    // all lanes read, and so all of them arrive.
     __device__ __forceinline__ bool speaks_for_warp() const { return thread % 32 == 0; }
     template <class Word>
     static __device__ __forceinline__ Word from_speaker(Word word) {
@@ -233,7 +234,8 @@ struct Consumer {
         float rescale[2], tile_shift[2];
         const u32 tile_note = read_note();
         release_key(tile_note);
-        rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, terms(tile_note), exponent_scale, tile_shift);
+        rows.apply(
+            scores, first_key(tile_note), tile_note | TileNote::kEdge, terms(tile_note), exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
             softmax.template step_apart<Element, true>(
                 scores, p, exponent_scale, tile_shift, problem.max_score, rescale);

@@ -82,6 +82,7 @@ private:
         bool masked, const Terms& terms, int term) const {
         typename Mods::Column part;
         if constexpr (StagedTerms<Mods>::kAny) {
+            static_assert(!ElementIsLong<Mods>::value, "turns read no staged terms");
             part = Mods::column(problem, captures, terms.keys[term].terms, batch, head, key);
         } else if constexpr (kCallsScore || kMaskIsFunction) {
             part = Mods::column(problem, captures, batch, head, key);
@@ -92,11 +93,13 @@ private:
             const Index query = r ? query_lower : query_upper;
             bool kept = r ? keep_lower : keep_upper;
             if constexpr (kMaskIsFunction) {
-                const bool mask = call_mask(row[r], part, r ? terms.lower[term] : terms.upper[term], query, key, masked & kept);
+                const auto& distance = r ? terms.lower[term] : terms.upper[term];
+                const bool mask = call_mask(row[r], part, distance, query, key, masked & kept);
                 kept &= !masked | mask;
             }
             if constexpr (kCallsScore) {
-                score = call_score(row[r], part, r ? terms.lower[term] : terms.upper[term], score, query, key, kept);
+                const auto& distance = r ? terms.lower[term] : terms.upper[term];
+                score = call_score(row[r], part, distance, score, query, key, kept);
             }
             score = kept ? score : negative_infinity();
         }

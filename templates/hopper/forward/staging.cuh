@@ -2,9 +2,9 @@
 // the distance q - kv alone. A warp of the feeding warpgroup computes them once a tile, and consumers read them from shared
 // memory.
 //
-// They belong to the keys of a tile: a stage of keys is full when they are there too. They are read until the scores of a
-// tile are modified, when the keys' stage is free long since. So they have a ring of one slot more than there are stages: a
-// stage is released after the scores of the tile before were modified.
+// A stage of keys is full when the terms of its tile are there too. It is free when the scores have landed, but then the
+// terms are yet to be read. So they have a ring of their own, of one slot more: when a stage becomes free, the terms of the
+// tile before have been read.
 #pragma once
 #include "flex/mod_traits.cuh"
 #include "hopper/forward/loader.cuh"
@@ -33,9 +33,17 @@ struct Stager {
         RingPosition<Config::kStages> key;
         RingPosition<Config::kTermSlots> slot;
         for_each_item<Config>(shared, [&](const WorkItem& work) {
+            // Consumers treat the first tile of an item, and those at the ends of the sequences, as if the mask cut there.
+            bool is_first = true;
+            const bool has_last_query = (work.query_tile + 1) * Config::kTileM > problem.q_len;
             for_each_tile(problem, work, [&](unsigned tile, bool full, bool) {
+                const int first_key = tile * Config::kTileN;
                 shared.key_empty[key.stage].wait(key.parity ^ 1);
-                if (StagedTerms<Mods>::kInFullTiles || !full) stage(work, tile * Config::kTileN, slot.stage);
+                if (StagedTerms<Mods>::kInFullTiles || !full || is_first || has_last_query ||
+                    first_key + Config::kTileN > problem.kv_len) {
+                    stage(work, first_key, slot.stage);
+                }
+                is_first = false;
                 shared.key_full[key.stage].arrive();
                 key.advance();
                 slot.advance();
@@ -65,11 +73,11 @@ private:
         }
     }
 
-    // Four loads of a lane at a time: for more there are no registers.
+    // A few of a lane at a time: for more there are no registers.
     template <int kTerms, int kCount, class Compute, class Store>
     __device__ __forceinline__ void store(Compute compute, Store store_word) const {
-        constexpr int kFew = (Config::kProducerRegisters < 40 ? 2 : 4) / kTerms, kAtATime = kFew > 0 ? kFew : 1;
-        static_assert(kCount % 32 == 0 || kCount % 16 == 0);
+        constexpr int kFew = (Config::kProducerRegisters < 40 ? 2 : 4) / kTerms;
+        constexpr int kAtATime = kFew > 0 ? kFew : 1;
 #pragma unroll 1
         for (int first = lane; first < kCount; first += 32 * kAtATime) {
             TermWords<decltype(compute(0)), kTerms> terms[kAtATime];
