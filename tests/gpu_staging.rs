@@ -114,7 +114,7 @@ fn staged_terms_are_those_of_the_right_key_and_distance() {
             let base = Case::random(&mut rng, dtype, query, key, head_dim);
             let (name, case) = cases(&base, q_len, kv_len).into_iter().nth(case).expect("one of the cases");
             let what = format!("{name}, head dim {head_dim}, {q_len} queries, {kv_len} keys");
-            let computed = case.on_gpu_with(&gpu, options.clone()).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let computed = case.on_gpu_with(&gpu, options).unwrap_or_else(|e| panic!("{what}: {e}"));
             computed.check_against(&case.reference(), dtype, &what);
         }
     };
