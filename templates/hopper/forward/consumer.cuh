@@ -137,8 +137,8 @@ struct Consumer {
     // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
     // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
-        const Rows& rows, float exponent_scale, Scores& scores, OnlineSoftmax& softmax, Output& out, Probabilities& p,
-        Probabilities& next_p) {
+        const Rows& rows, const RowMaxima& maxima, float exponent_scale, Scores& scores, OnlineSoftmax& softmax,
+        Output& out, Probabilities& p, Probabilities& next_p) {
         float rescale[2];
         issue_query_key(scores);
         issue_probability_value(p, out);
@@ -151,10 +151,10 @@ struct Consumer {
         bool must_rescale;
         if constexpr (kKeepScores) {
             must_rescale = softmax.template step_apart<Element, false>(
-                scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
+                scores, next_p, exponent_scale, tile_shift, maxima, rescale);
             pin(next_p);
         } else {
-            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
+            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, maxima, rescale);
             pin(scores);
         }
         // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
@@ -225,6 +225,8 @@ struct Consumer {
     // An item, whose first scores have landed.
     __device__ __forceinline__ void attend(Item& item, Scores& scores, float exponent_scale) {
         const Rows rows(problem, captures, item.batch, item.head, item.first_query);
+        const RowMaxima maxima{problem, item.batch, item.head, item.first_query, thread % 32};
+        if (maxima.are_wanted()) maxima.reset();
         Output out;
 #pragma unroll
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
@@ -238,9 +240,9 @@ struct Consumer {
             scores, first_key(tile_note), tile_note | TileNote::kEdge, terms(tile_note), exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
             softmax.template step_apart<Element, true>(
-                scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
+                scores, p, exponent_scale, tile_shift, maxima, rescale);
         } else {
-            softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
+            softmax.step_in_place(scores, exponent_scale, tile_shift, maxima, rescale);
             narrow(scores, p);
         }
         bool is_final = tile_note & TileNote::kLast;
@@ -250,15 +252,15 @@ struct Consumer {
             // Probabilities of two tiles are alive at a time, and change places.
             Probabilities other_p;
             while (!is_final) {
-                is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
+                is_final = step(rows, maxima, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
                     move(other_p, p);
                     break;
                 }
-                is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
+                is_final = step(rows, maxima, exponent_scale, scores, softmax, out, other_p, p);
             }
         } else {
-            while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
+            while (!is_final) is_final = step(rows, maxima, exponent_scale, scores, softmax, out, p, p);
         }
         conclude(item, p, scores, softmax, out);
     }
