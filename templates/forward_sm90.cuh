@@ -4,6 +4,7 @@
 #include "hopper/forward/consumer.cuh"
 #include "hopper/forward/loader.cuh"
 #include "hopper/forward/scheduler.cuh"
+#include "hopper/forward/staging.cuh"
 
 namespace flex::hopper {
 
@@ -34,6 +35,9 @@ __device__ __forceinline__ void forward(
             if (warp == 0) load_queries_and_keys<Config, Mods>(problem, query_map, key_map, shared);
             if (warp == 1) load_values<Config>(problem, value_map, shared);
             if (warp == 2) schedule<Config>(problem, shared);
+        }
+        if constexpr (Config::kStagesTerms) {
+            if (warp == 3) Stager<Config, Mods, Captures>{problem, captures, shared, int(threadIdx.x % 32)}.run();
         }
     } else {
         claim_registers<Config::kConsumerRegisters>();

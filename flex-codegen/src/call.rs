@@ -80,7 +80,7 @@ impl CallRequest<'_> {
         let everywhere = IndexBox::of(&shape.extent());
         let code_of = |bound: &BoundExpr| Arc::new(unsigned_divisions(bound, &everywhere));
         let unforced = request.spec(&plan);
-        let spec = KernelSpec {
+        let mut spec = KernelSpec {
             precision: self.precision.unwrap_or(unforced.precision),
             guards,
             mask: mask.map(code_of),
@@ -88,7 +88,12 @@ impl CallRequest<'_> {
             score: score.map(code_of),
             ..unforced
         };
-        Ok(CallPlan { spec, kept_keys, reason: plan.reason })
+        let mut reason = plan.reason;
+        if let Some(staging) = plan::stage_terms(&mut spec, smem_limit) {
+            reason += "; ";
+            reason += &staging;
+        }
+        Ok(CallPlan { spec, kept_keys, reason })
     }
 }
 

@@ -25,7 +25,9 @@ mod spec;
 pub use arch::{Arch, ParseArchError};
 pub use call::{CallPlan, CallRequest};
 pub use compiler::{Compiler, Stats};
-pub use emit::{CaptureLayout, CaptureSlot, FaultSite, ModKind, SlotContent, SlotError, keeps_an_interval};
+pub use emit::{
+    CaptureLayout, CaptureSlot, FaultSite, ModKind, SlotContent, SlotError, StagedTerms, keeps_an_interval,
+};
 pub use error::CodegenError;
 pub use fault::{FaultPlace, FaultSites};
 pub use guards::Guards;

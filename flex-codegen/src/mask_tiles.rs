@@ -89,6 +89,7 @@ extern "C" __global__ void __launch_bounds__({threads}, {BLOCKS_PER_SM})
             },
             threads,
             smem_bytes: 0,
+            stages_terms: false,
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })

@@ -6,7 +6,8 @@ use flex_core::attention::DType;
 
 use crate::plan::{hopper, portable};
 use crate::{
-    Arch, CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule, Template,
+    Arch, CaptureLayout, CodegenError, FaultSites, Guards, KernelSpec, Matmul, Precision, Schedule,
+    StagedTerms, Template,
 };
 
 /// The generated `Captures` and `Mods`, and what the host must know of them.
@@ -18,6 +19,10 @@ pub struct Snippet {
     pub captures: CaptureLayout,
     /// What the code may record as faults.
     pub fault_sites: FaultSites,
+    /// What is worth computing once a tile and keeping in shared memory; none unless the specification asks for it.
+    pub terms: StagedTerms,
+    /// What of it the kernel does so: all, or what fits.
+    pub staged: StagedTerms,
 }
 
 /// Everything that goes into the compiler, and what is known of the result before.
@@ -39,6 +44,8 @@ pub struct KernelSource {
     pub threads: u32,
     /// Dynamic shared memory a block, in bytes.
     pub smem_bytes: u32,
+    /// Part of what its mods compute is staged in shared memory.
+    pub stages_terms: bool,
     /// The layout of the captures.
     pub captures: CaptureLayout,
     /// What the mods may record as faults.
@@ -88,6 +95,7 @@ const FORWARD_SM90: &[(&str, &str)] = templates![
     "hopper/forward/scheduler.cuh",
     "hopper/forward/scores.cuh",
     "hopper/forward/softmax.cuh",
+    "hopper/forward/staging.cuh",
     "hopper/mbarrier.cuh",
     "hopper/tma.cuh",
     "hopper/warpgroup.cuh",
@@ -164,6 +172,7 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
             entry,
             schedule: spec.schedule,
             threads,
+            stages_terms: false,
             smem_bytes: portable::smem_bytes(spec.dtype, spec.head_dim, spec.value_dim, &spec.schedule),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
@@ -176,6 +185,10 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
         let entry = "flex_forward_sm90";
         let describe = describe(spec);
         let element = if spec.dtype == DType::F16 { "F16" } else { "Bf16" };
+        let terms = match snippet.staged {
+            staged if staged.any() => format!(", {}, {}", staged.of_keys, staged.of_distances),
+            _ => String::new(),
+        };
         let mut text = format!("// {describe}\n#include \"flex/ops.cuh\"\n#include \"flex/fault.cuh\"\n");
         text.push_str(&snippet.text);
         write!(
@@ -184,7 +197,7 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks_per_sm})
 #include "forward_sm90.cuh"
 
 namespace flex {{
-using Config = hopper::ForwardConfig<hopper::{element}, {head_dim}, {value_dim}, {tile_q}, {tile_kv}, {stages}>;
+using Config = hopper::ForwardConfig<hopper::{element}, {head_dim}, {value_dim}, {tile_q}, {tile_kv}, {stages}{terms}>;
 }}  // namespace flex
 
 extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
@@ -209,7 +222,9 @@ extern "C" __global__ void __launch_bounds__(flex::Config::kThreads, 1)
             schedule: spec.schedule,
             // The warpgroup that feeds the others comes on top.
             threads: (warps + 4) * 32,
-            smem_bytes: hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv),
+            stages_terms: snippet.staged.any(),
+            smem_bytes: hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)
+                + hopper::term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, snippet.staged),
             captures: snippet.captures,
             fault_sites: snippet.fault_sites,
         })

@@ -97,6 +97,10 @@ pub struct KernelSpec {
     pub kept_keys_from_table: bool,
     /// The score mod.
     pub score: Option<Arc<Expr>>,
+    /// The kernel computes what depends on the key alone, or on the distance `q − kv` alone, once a tile and keeps it in
+    /// shared memory, where that saves loads. Only the Hopper kernel can.
+    #[serde(default)]
+    pub stages_terms: bool,
 }
 
 impl KernelSpec {
@@ -117,6 +121,7 @@ impl KernelSpec {
             mask: None,
             kept_keys_from_table: false,
             score: None,
+            stages_terms: false,
         }
     }
 }

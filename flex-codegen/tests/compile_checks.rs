@@ -193,6 +193,24 @@ fn the_hopper_kernel_compiles_with_every_kind_of_mod_without_spills() {
 }
 
 #[test]
+fn the_hopper_kernel_stages_terms_without_spills() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let arch = Arch::of_device(9, 0);
+    let mut specs = Vec::new();
+    for line in HOPPER {
+        let base = KernelSpec::new(arch, line.schedule, DType::BF16, line.head_dim, line.value_dim);
+        let base = KernelSpec { stages_terms: true, ..base };
+        let both = with_mods(&base, "document_causal", Some("relative_bias"), Guards::Proved);
+        let of_keys = with_mods(&base, "natten", None, Guards::Proved);
+        let of_distances = KernelSpec { mask: None, ..both.clone() };
+        specs.extend([both, of_keys, of_distances].into_iter().filter(|spec| source(spec).stages_terms));
+    }
+    assert!(specs.iter().any(|spec| spec.head_dim == 256), "terms of keys fit beside the largest tiles");
+    let complaints = check(&nvrtc, &specs, source);
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), specs.len(), complaints.join("\n"));
+}
+
+#[test]
 fn a_source_that_cannot_compile_gives_the_compilers_words() {
     let Some(nvrtc) = nvrtc() else { return };
     let error = nvrtc.compile("wrong.cu", "__global__ void f() { undeclared = 1; }", &[], &[]).unwrap_err();

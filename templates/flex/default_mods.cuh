@@ -18,6 +18,12 @@ struct Mods {
     static constexpr bool kScoreIsLineInKey = false;
     // Some operation may fault: score() and mask() look at `live` and may write problem.fault.
     static constexpr bool kCanFault = false;
+    // Mods may have terms that a kernel computes once a tile and stages in shared memory (hopper/forward/staging.cuh): of
+    // a key, and of a distance q - kv, structs of 32-bit words. Whether tiles that the mask does not cut need them too is
+    //     static constexpr bool kStagesInFullTiles;
+    //     KeyTerms key_terms(p, c, b, h, kv);  DistanceTerms distance_terms(p, c, b, h, distance);
+    // Such mods take a `const KeyTerms&` in column(), before b, and a `const DistanceTerms&` in mask() and score(), after
+    // the column; and the kernel's configuration says how many words there are.
 
     struct Row {};     // what depends on (b, h, q) only
     struct Column {};  // what depends on (b, h, kv) only

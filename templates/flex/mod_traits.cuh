@@ -37,6 +37,20 @@ struct ElementIsLong<Mods, Void<decltype(Mods::kElementIsLong)>> {
     static constexpr bool value = Mods::kElementIsLong;
 };
 
+// What kernels may compute once a tile and keep in shared memory, rather than for each element.
+template <class Mods, class = void>
+struct StagedTerms {
+    struct KeyTerms {};
+    struct DistanceTerms {};
+    static constexpr bool kAny = false, kInFullTiles = false;
+};
+template <class Mods>
+struct StagedTerms<Mods, Void<decltype(Mods::kStagesInFullTiles)>> {
+    using KeyTerms = typename Mods::KeyTerms;
+    using DistanceTerms = typename Mods::DistanceTerms;
+    static constexpr bool kAny = true, kInFullTiles = Mods::kStagesInFullTiles;
+};
+
 template <class Mods, class = void>
 struct HasExponentScale {
     static constexpr bool value = false;

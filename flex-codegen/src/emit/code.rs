@@ -7,6 +7,7 @@ use flex_core::ir::{CaptureId, Expr, Input, Node, NodeId, Type};
 
 use super::layout::ModKind;
 use super::position_sum::PositionSum;
+use super::staged::StagedNodes;
 use super::text::{Text, element_type, type_name};
 use super::variance::{Level, levels_of};
 use crate::{FaultPlace, FaultSite, Precision};
@@ -23,7 +24,7 @@ pub(super) enum Guarding {
 }
 
 /// A mod to be emitted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ModCode<'a> {
     pub(super) kind: ModKind,
     pub(super) expr: &'a Expr,
@@ -42,6 +43,10 @@ pub(super) struct ModCode<'a> {
     pub(super) scale: Option<CaptureId>,
     /// The number of the first fault site of every node that has some.
     site_of: Vec<Option<usize>>,
+    /// What kernels compute once a tile.
+    pub(super) staged: StagedNodes,
+    /// Whether kernels say where in a tile a position is.
+    knows_places: bool,
 }
 
 impl<'a> ModCode<'a> {
@@ -86,7 +91,14 @@ impl<'a> ModCode<'a> {
             fields: field_names(kind, expr),
             scale,
             site_of,
+            staged: StagedNodes::default(),
+            knows_places: true,
         }
+    }
+
+    /// The same code where a position is but a number.
+    pub(super) fn without_places(&self) -> Self {
+        Self { sums: vec![None; self.expr.nodes().len()], knows_places: false, ..self.clone() }
     }
 
     pub(super) fn level(&self, id: NodeId) -> Level {
@@ -101,7 +113,8 @@ impl<'a> ModCode<'a> {
     /// The key as f32, which kernels have at hand. Only where positions are small enough to be exact.
     pub(super) fn is_real_key(&self, id: NodeId) -> bool {
         let is_key = |x: NodeId| *self.expr.node(x) == Node::Input(Input::Key);
-        self.guarding == Guarding::None
+        self.knows_places
+            && self.guarding == Guarding::None
             && matches!(*self.expr.node(id), Node::Cast(Type::F32, x) if is_key(x))
     }
 

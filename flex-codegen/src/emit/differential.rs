@@ -13,6 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::code::{Guarding, ModCode};
+use super::staged::StagedNodes;
 use super::{ExponentScale, ModKind, exponent, kept_keys, mods, rewrite, simplify};
 use crate::plan::portable::tests::any_schedule;
 use crate::{Arch, CaptureLayout, FaultSites, KernelSpec, Precision, SlotError, abi};
@@ -26,6 +27,7 @@ struct Case {
     layout: CaptureLayout,
     sites: FaultSites,
     has_interval: bool,
+    terms: StagedNodes,
     text: String,
 }
 
@@ -42,7 +44,8 @@ struct Answer {
 type Evaluate = unsafe extern "C" fn(*const abi::Problem, *const u64, *const i32, f32, *mut Answer);
 
 impl Case {
-    fn new(bound: BoundExpr, guarding: Guarding) -> Self {
+    /// `staged`: all that can be taken out of the code of elements is.
+    fn new(bound: BoundExpr, guarding: Guarding, staged: bool) -> Self {
         let spec = KernelSpec {
             precision: Precision::Accurate,
             ..KernelSpec::new(Arch::OLDEST, any_schedule(), flex_core::attention::DType::F32, 64, 64)
@@ -53,8 +56,12 @@ impl Case {
         let mut sites = Vec::new();
         let kind = if is_mask { ModKind::Mask } else { ModKind::Score };
         let scale = (!is_mask).then(|| rewrite::scale_of(&expr));
-        let code = ModCode::new(kind, &expr, Precision::Accurate, guarding, scale, &mut sites);
-        let kept_keys = if is_mask { kept_keys::conditions(&expr) } else { None };
+        let mut code = ModCode::new(kind, &expr, Precision::Accurate, guarding, scale, &mut sites);
+        if staged {
+            code.staged = StagedNodes::find(&code, 1);
+        }
+        let terms = code.staged.clone();
+        let kept_keys = if is_mask && terms.is_empty() { kept_keys::conditions(&expr) } else { None };
         let has_interval = kept_keys.is_some();
         let (mask, score) = if is_mask { (Some(code), None) } else { (None, Some(code)) };
         let text = mods::Mods {
@@ -71,7 +78,7 @@ impl Case {
         let declared = Some(&**bound.expr());
         let layout =
             if is_mask { CaptureLayout::new(declared, None) } else { CaptureLayout::new(None, declared) };
-        Self { layout: layout.unwrap(), sites: FaultSites(sites), has_interval, text, bound }
+        Self { layout: layout.unwrap(), sites: FaultSites(sites), has_interval, terms, text, bound }
     }
 
     fn is_mask(&self) -> bool {
@@ -87,16 +94,30 @@ impl Case {
             .text
             .replacen("namespace flex {", &format!("namespace flex {{ namespace case_{n} {{"), 1)
             .replacen("}  // namespace flex", "} }", 1);
+        let (terms, key, distance) = match self.terms.is_empty() {
+            true => ("", "", ""),
+            false => (
+                "const auto key = Mods::key_terms(p, c, at[0], at[1], at[3]);\n    const auto distance = Mods::distance_terms(p, c, \
+                 at[0], at[1], flex::sub(at[2], at[3]));",
+                "key, ",
+                "distance, ",
+            ),
+        };
         let value = if self.is_mask() {
-            "answer->bits = Mods::mask(p, c, row, column, at[0], at[1], at[2], at[3], true);"
+            format!(
+                "answer->bits = Mods::mask(p, c, row, column, {distance}at[0], at[1], at[2], at[3], true);"
+            )
         } else {
-            "const float s = Mods::score(p, c, row, column, qk, at[0], at[1], at[2], at[3], true); memcpy(&answer->bits, &s, 4);"
+            format!(
+                "const float s = Mods::score(p, c, row, column, {distance}qk, at[0], at[1], at[2], at[3], true); \
+                 memcpy(&answer->bits, &s, 4);"
+            )
         };
         format!(
             "{inner}\nextern \"C\" void evaluate_{n}(const flex::Problem* problem, const void* captures, const int* at, float qk, \
              Answer* answer) {{\n    using namespace flex::case_{n};\n    flex::Problem p = *problem;\n    p.fault = \
              &answer->fault;\n    const Captures& c = *static_cast<const Captures*>(captures);\n    const auto row = Mods::row(p, c, \
-             at[0], at[1], at[2]);\n    const auto column = Mods::column(p, c, at[0], at[1], at[3]);\n    {value}\n    const int2 kept \
+             at[0], at[1], at[2]);\n    {terms}\n    const auto column = Mods::column(p, c, {key}at[0], at[1], at[3]);\n    {value}\n    const int2 kept \
              = Mods::kept_keys(p, c, row, at[0], at[1], at[2]);\n    answer->first = kept.x, answer->end = kept.y;\n}}\n"
         )
     }
@@ -164,11 +185,18 @@ fn sample<T>(runner: &mut TestRunner, strategy: &impl Strategy<Value = T>) -> T 
 
 /// Random mods of a configuration, scaled by `FLEX_TEST_SCALE`.
 fn check(config: ExprConfig, guarding: Guarding, default_cases: u32, seed: u8) {
+    check_staged(config, guarding, false, default_cases, seed);
+}
+
+/// Also how many terms of distances there were.
+fn check_staged(config: ExprConfig, guarding: Guarding, staged: bool, default_cases: u32, seed: u8) -> usize {
     let mut runner = runner(seed);
     let mods = testing::expressions(config);
-    let mut faults = 0;
+    let (mut faults, mut distances) = (0, 0);
     for _ in 0..(testing::cases(default_cases) as usize).div_ceil(BATCH) {
-        let cases: Vec<Case> = (0..BATCH).map(|_| Case::new(sample(&mut runner, &mods), guarding)).collect();
+        let cases: Vec<Case> =
+            (0..BATCH).map(|_| Case::new(sample(&mut runner, &mods), guarding, staged)).collect();
+        distances += cases.iter().map(|case| case.terms.of_distances.len()).sum::<usize>();
         let dir = tempfile::tempdir().unwrap();
         let library = compile(dir.path(), &cases);
         for (n, case) in cases.iter().enumerate() {
@@ -181,6 +209,7 @@ fn check(config: ExprConfig, guarding: Guarding, default_cases: u32, seed: u8) {
         guarding != Guarding::Recorded || faults > 100,
         "only {faults} faults: the test does not see them"
     );
+    distances
 }
 
 /// How many points faulted.
@@ -253,6 +282,13 @@ fn generated_score_mods_mean_what_the_interpreter_says() {
 #[test]
 fn masks_that_never_fault_need_no_record() {
     check(ExprConfig::mask().without_faults(), Guarding::Quiet, 500, 3);
+}
+
+#[test]
+fn staged_terms_mean_what_the_interpreter_says() {
+    let masks = check_staged(ExprConfig::mask().without_faults(), Guarding::Quiet, true, 250, 5);
+    let scores = check_staged(ExprConfig::score().without_faults(), Guarding::Quiet, true, 250, 6);
+    assert!(masks > 10 && scores > 10, "only {masks} and {scores} terms of distances");
 }
 
 #[test]

@@ -18,16 +18,34 @@ pub(super) fn is_long<'a>(mods: impl Iterator<Item = &'a ModCode<'a>>) -> bool {
 /// About how many instructions an element takes; the two rows of a thread share those of a column. Code that may write the
 /// record of a fault is long in any case.
 fn instructions(code: &ModCode<'_>) -> u32 {
+    let computed = computed(code);
     let of_level = |level: Level| -> u32 {
-        let ids = code.expr.ids().filter(|&id| code.level(id) == level);
+        let ids = code.expr.ids().filter(|&id| code.level(id) == level && computed[id.index()]);
         ids.map(|id| instructions_of(code, id)).sum()
     };
     let record = if code.may_fault(code.expr.root()) { LONG } else { 0 };
     of_level(Level::Element) + of_level(Level::Column) / 2 + record
 }
 
+/// The nodes that are not only there for what is staged.
+fn computed(code: &ModCode<'_>) -> Vec<bool> {
+    let (expr, staged) = (code.expr, &code.staged);
+    if staged.is_empty() {
+        return vec![true; expr.nodes().len()];
+    }
+    let mut wanted = vec![false; expr.nodes().len()];
+    wanted[expr.root().index()] = true;
+    for id in expr.ids().rev() {
+        wanted[id.index()] &= !staged.contains(id);
+        if wanted[id.index()] {
+            code.for_each_operand(id, |operand| wanted[operand.index()] = true);
+        }
+    }
+    wanted
+}
+
 /// What a node takes, its operands apart: cubins divided by elements, compiled for sm_90a.
-fn instructions_of(code: &ModCode<'_>, id: NodeId) -> u32 {
+pub(super) fn instructions_of(code: &ModCode<'_>, id: NodeId) -> u32 {
     use BinaryOp::*;
     use UnaryOp::*;
     let expr = code.expr;

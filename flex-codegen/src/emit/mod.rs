@@ -14,10 +14,12 @@ mod mods;
 mod position_sum;
 mod rewrite;
 mod scope;
+mod staged;
 mod text;
 mod variance;
 
 pub use layout::{CaptureLayout, CaptureSlot, ModKind, SlotContent, SlotError};
+pub use staged::StagedTerms;
 
 use flex_core::analysis::simplify::simplify;
 use flex_core::analysis::variance::{Inputs, Variance};
@@ -25,6 +27,7 @@ use flex_core::ir::{Expr, Input};
 use flex_core::mods::BoundExpr;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::hopper;
 use crate::{CodegenError, FaultPlace, FaultSites, Guards, KernelSpec, Precision, Snippet};
 use code::{Guarding, ModCode};
 use rewrite::{Exponent, ExponentScale};
@@ -70,7 +73,13 @@ impl Snippet {
         let captures = CaptureLayout::new(spec.mask.as_deref(), spec.score.as_deref())?;
         if spec.mask.is_none() && spec.score.is_none() && !spec.kept_keys_from_table {
             let text = "#include \"flex/default_mods.cuh\"\n".to_owned();
-            return Ok(Self { text, captures, fault_sites: FaultSites::default() });
+            return Ok(Self {
+                text,
+                captures,
+                fault_sites: FaultSites::default(),
+                terms: StagedTerms::default(),
+                staged: StagedTerms::default(),
+            });
         }
         let (mask_guarding, score_guarding) = match spec.guards {
             Guards::Guarded => (Guarding::Quiet, Guarding::Recorded),
@@ -93,7 +102,7 @@ impl Snippet {
             Some(ExponentScale::Captured(factor)) => Some(score_code(factor)),
             _ => None,
         };
-        let mods = mods::Mods {
+        let mut mods = mods::Mods {
             kept_keys: mask.as_ref().and_then(kept_keys::conditions),
             kept_keys_from_table: spec.kept_keys_from_table,
             mask: mask_code,
@@ -103,7 +112,12 @@ impl Snippet {
             captured_scale,
             key_line,
         };
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+        let terms = match spec.stages_terms {
+            true => mods.stage(|terms| hopper::terms_fit(spec, terms)),
+            false => StagedTerms::default(),
+        };
+        let staged = mods.staged_terms();
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), terms, staged })
     }
 }
 
@@ -131,7 +145,8 @@ impl Snippet {
             captured_scale: None,
             key_line: None,
         };
-        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites) })
+        let none = StagedTerms::default();
+        Ok(Self { text: mods.text(), captures, fault_sites: FaultSites(sites), terms: none, staged: none })
     }
 }
 

@@ -9,8 +9,10 @@ use super::kept_keys::{Condition, KeySide};
 use super::length;
 use super::rewrite::ExponentScale;
 use super::scope::{Scope, field_type, is_worth_keeping};
+use super::staged::{DISTANCE_TERMS, KEY_TERMS, StagedNodes};
 use super::text::literal;
 use super::variance::Level;
+use crate::StagedTerms;
 
 /// The mods of a kernel.
 pub(super) struct Mods<'a> {
@@ -28,7 +30,7 @@ pub(super) struct Mods<'a> {
     pub(super) key_line: Option<[ModCode<'a>; 2]>,
 }
 
-const SIGNATURE: &str = "const Problem& p, const Captures& c";
+pub(super) const SIGNATURE: &str = "const Problem& p, const Captures& c";
 
 impl Mods<'_> {
     /// The text of both structs.
@@ -49,18 +51,72 @@ impl Mods<'_> {
         if length::is_long(codes()) {
             out += "    static constexpr bool kElementIsLong = true;\n";
         }
+        let is_staged = self.staged_terms().any();
+        if is_staged {
+            let in_full_tiles = self.score.as_ref().is_some_and(|code| !code.staged.is_empty());
+            writeln!(out, "    static constexpr bool kStagesInFullTiles = {in_full_tiles};")
+                .expect("writing to a string");
+        }
         let part = |level| codes().map(|code| (code, kept_nodes(code, level))).collect::<Vec<_>>();
         out += &part_struct("Row", &part(Level::Row));
         out += &part_struct("Column", &part(Level::Column));
-        out += &part_function("Row", "row", "q", &part(Level::Row));
-        out += &part_function("Column", "column", "kv", &part(Level::Column));
+        out += &part_function("Row", "row", "q", &part(Level::Row), false);
+        if is_staged {
+            for terms in [KEY_TERMS, DISTANCE_TERMS] {
+                out += &terms.declaration(codes());
+                out += &terms.function(codes());
+            }
+        }
+        out += &part_function("Column", "column", "kv", &part(Level::Column), is_staged);
         out += &self.kept_keys_function();
-        out += &element_function("bool", "mask", "", self.mask.as_ref(), "true");
+        out += &element_function("bool", "mask", "", self.mask.as_ref(), "true", is_staged);
         out += &self.exponent_scale_function();
-        out += &element_function("float", "score", "float qk, ", self.score.as_ref(), "qk");
+        out += &element_function("float", "score", "float qk, ", self.score.as_ref(), "qk", is_staged);
         out += &self.key_line_function();
         out += "};\n}  // namespace flex\n";
         out
+    }
+
+    /// Takes terms out of the code of elements, to be computed once a tile: all, or those of one mod, or of keys, where all
+    /// are more than `fits`. Not where that code stays long, which kernels loop over. Returns the terms that there are.
+    pub(super) fn stage(&mut self, fits: impl Fn(StagedTerms) -> bool) -> StagedTerms {
+        // Interval masks and lines have no code an element.
+        let of = |code: &Option<ModCode<'_>>, has_code: bool| match code {
+            Some(code) if has_code => StagedNodes::of(code),
+            _ => StagedNodes::default(),
+        };
+        let mask = of(&self.mask, self.kept_keys.is_none());
+        let score = of(&self.score, self.key_line.is_none());
+        let none = StagedNodes::default();
+        let choices = [
+            [mask.clone(), score.clone()],
+            [none.clone(), score.clone()],
+            [mask.clone(), none.clone()],
+            [mask.keys_only(), score.keys_only()],
+            [none.clone(), none],
+        ];
+        let (mut all, last) = (None, choices.len() - 1);
+        for (n, [mask, score]) in choices.into_iter().enumerate() {
+            self.mask.iter_mut().for_each(|code| code.staged = mask.clone());
+            self.score.iter_mut().for_each(|code| code.staged = score.clone());
+            let terms = self.staged_terms();
+            all.get_or_insert(terms);
+            let is_long = length::is_long([&self.mask, &self.score].into_iter().flatten());
+            if n == last || terms.any() && fits(terms) && !is_long {
+                break;
+            }
+        }
+        all.unwrap_or_default()
+    }
+
+    /// How many terms are staged.
+    pub(super) fn staged_terms(&self) -> StagedTerms {
+        let mut terms = StagedTerms::default();
+        for code in [&self.mask, &self.score].into_iter().flatten() {
+            terms.of_keys += code.staged.of_keys.len() as u32;
+            terms.of_distances += code.staged.of_distances.len() as u32;
+        }
+        terms
     }
 
     fn exponent_scale_function(&self) -> String {
@@ -175,7 +231,7 @@ fn kept_nodes(code: &ModCode<'_>, level: Level) -> Vec<NodeId> {
     let mut wanted = vec![false; expr.nodes().len()];
     wanted[expr.root().index()] = true;
     for id in expr.ids().rev().filter(|&id| code.level(id) == Level::Element) {
-        if !wanted[id.index()] {
+        if !wanted[id.index()] || code.staged.of_distances.contains(&id) {
             continue;
         }
         code.for_each_operand(id, |operand| wanted[operand.index()] = true);
@@ -208,15 +264,23 @@ fn part_struct(name: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
     }
 }
 
-fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Vec<NodeId>)]) -> String {
+fn part_function(
+    ty: &str,
+    name: &str,
+    position: &str,
+    part: &[(&ModCode<'_>, Vec<NodeId>)],
+    is_staged: bool,
+) -> String {
     let indices = position == "kv" && part.iter().any(|(code, _)| code.takes_indices());
     let position_ty = if indices { "Index" } else { "int" };
+    let staged = if is_staged { "const KeyTerms& key, " } else { "" };
     let mut out = format!(
-        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, int b, int h, {position_ty} {position}) {{\n"
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, {staged}int b, int h, {position_ty} {position}) {{\n"
     );
     writeln!(out, "        {ty} {name}{{}};").expect("writing to a string");
     for (code, ids) in part {
         let mut scope = Scope::of_elements(code, indices);
+        code.staged.of_keys.iter().for_each(|&id| scope.provide_staged(id, KEY_TERMS.variable));
         scope.compute(ids);
         for &id in ids {
             let value = scope.value(id).text.clone();
@@ -230,17 +294,26 @@ fn part_function(ty: &str, name: &str, position: &str, part: &[(&ModCode<'_>, Ve
     out + &format!("        return {name};\n    }}\n")
 }
 
-fn element_function(ty: &str, name: &str, score: &str, code: Option<&ModCode<'_>>, default: &str) -> String {
+fn element_function(
+    ty: &str,
+    name: &str,
+    score: &str,
+    code: Option<&ModCode<'_>>,
+    default: &str,
+    is_staged: bool,
+) -> String {
     let indices = code.is_some_and(ModCode::takes_indices);
     let index = if indices { "Index" } else { "int" };
+    let staged = if is_staged { "const DistanceTerms& distance, " } else { "" };
     let mut out = format!(
-        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, const Row& row, const Column& column, {score}int b, int h, \
+        "\n    static __device__ __forceinline__ {ty} {name}({SIGNATURE}, const Row& row, const Column& column, {staged}{score}int b, int h, \
          {index} q, {index} kv, bool live) {{\n"
     );
     let Some(code) = code else { return out + &format!("        return {default};\n    }}\n") };
     let mut scope = Scope::of_elements(code, indices);
     provide(&mut scope, code, Level::Row, "row");
     provide(&mut scope, code, Level::Column, "column");
+    code.staged.of_distances.iter().for_each(|&id| scope.provide_staged(id, DISTANCE_TERMS.variable));
     let root = code.expr.root();
     scope.compute(&[root]);
     if let Some(fault) = scope.fault(root).map(str::to_owned) {

@@ -31,6 +31,28 @@ impl<'a> Scope<'a> {
         Self { indices, ..Self::new(code) }
     }
 
+    /// The body of a function of the distance of two positions.
+    pub(super) fn of_distances(code: &'a ModCode<'a>) -> Self {
+        let mut scope = Self::new(code);
+        for (id, node) in code.expr.ids().zip(code.expr.nodes()) {
+            scope.values[id.index()] = match node {
+                Node::Input(Input::Query) => Some(Text::atom("distance")),
+                Node::Input(Input::Key) => Some(text::literal(Scalar::I32(0))),
+                _ => None,
+            };
+        }
+        scope
+    }
+
+    /// Says that a node's value is a staged term: a word, also where it is a bool.
+    pub(super) fn provide_staged(&mut self, id: NodeId, owner: &str) {
+        let field = format!("{owner}.{}", self.code.name(id));
+        self.values[id.index()] = Some(match self.code.expr.ty(id) {
+            Type::Bool => Text::compound(format!("{field} != 0u")),
+            _ => Text::atom(field),
+        });
+    }
+
     /// Says that a node's value (and fault) is a field of a row or column.
     pub(super) fn provide(&mut self, id: NodeId, owner: &str) {
         let name = self.code.name(id);

@@ -3,7 +3,7 @@
 use flex_core::attention::DType;
 
 use super::ModLoad::{self, Faulting, Heavy};
-use crate::{CodegenError, KernelSpec, Schedule, Template};
+use crate::{CodegenError, KernelSpec, Schedule, StagedTerms, Template};
 
 /// One line of the table: for head dims and mods up to these, these tiles.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,33 @@ pub(crate) const fn takes_head_dims(head_dim: usize, value_dim: usize) -> bool {
 pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_kv: u32) -> u32 {
     let (key_row, value_row) = (head_dim.next_multiple_of(64) * 2, value_dim.next_multiple_of(64) * 2);
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
+}
+
+/// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time, and three
+/// warpgroups share the registers that two have elsewhere.
+pub(crate) fn terms_fit(spec: &KernelSpec, terms: StagedTerms) -> bool {
+    let Schedule { tile_q, tile_kv, .. } = spec.schedule;
+    let fit_registers = match (terms.of_keys, terms.of_distances) {
+        (keys, distances) if tile_q > 128 => keys + distances <= 2 && distances <= 1,
+        (keys, distances) => keys <= 4 && distances <= 2,
+    };
+    let bytes = smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv)
+        + term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, terms);
+    fit_registers && bytes <= spec.arch.smem_limit()
+}
+
+/// What staged terms take beside: a slot more than there are stages, a word a key and a distance. As
+/// `ForwardConfig::kTermBytes`, in whole KiB.
+pub(crate) const fn term_bytes(
+    head_dim: u32,
+    value_dim: u32,
+    tile_q: u32,
+    tile_kv: u32,
+    terms: StagedTerms,
+) -> u32 {
+    let slots = stages(head_dim, value_dim) + 1;
+    let words = terms.of_keys * tile_kv + terms.of_distances * (tile_q + tile_kv);
+    (slots * words * 4).next_multiple_of(1024)
 }
 
 /// Checks what the template's static assertions would find, with better words.

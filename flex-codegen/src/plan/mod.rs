@@ -12,7 +12,7 @@ use flex_core::ir::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::{keeps_an_interval, needs_no_place};
-use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Template};
+use crate::{Arch, Guards, KernelSpec, Matmul, Precision, Schedule, Snippet, Template};
 
 /// What the choice of a kernel depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -179,6 +179,28 @@ fn portable_lines(request: &Request) -> impl Iterator<Item = (Schedule, &'static
             && (!line.hopper_only || arch.is_hopper() && [head_dim, value_dim] == [line.head_dim as usize; 2])
     };
     PORTABLE.iter().filter(fits).map(|line| (line.schedule, line.reason))
+}
+
+/// Lets the kernel of a specification that has its mods stage what they share among the elements of a tile, where that
+/// fits the shared memory of a block. What came of it, for mods that have such terms.
+pub(crate) fn stage_terms(spec: &mut KernelSpec, smem_limit: u32) -> Option<String> {
+    if spec.schedule.template != Template::ForwardSm90 {
+        return None;
+    }
+    let staging = KernelSpec { stages_terms: true, ..spec.clone() };
+    let Snippet { terms, staged, .. } = Snippet::of(&staging).ok()?;
+    if !terms.any() {
+        return None;
+    }
+    let Schedule { tile_q, tile_kv, .. } = spec.schedule;
+    let bytes = hopper::term_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv, staged);
+    let needed = hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv) + bytes;
+    spec.stages_terms = staged.any() && needed <= smem_limit;
+    Some(match spec.stages_terms {
+        true if staged == terms => format!("{terms} are staged in {bytes} bytes"),
+        true => format!("of {terms}, {staged} are staged in {bytes} bytes, for more there is no room"),
+        false => format!("{terms} are not staged: there is no room, or their code is long in any case"),
+    })
 }
 
 fn smem_bytes(request: &Request, schedule: Schedule) -> u32 {

@@ -90,6 +90,9 @@ pub(crate) fn check(spec: &KernelSpec) -> Result<(), CodegenError> {
             return error(what, dim.to_string(), "a multiple of 16 bytes for vector access");
         }
     }
+    if spec.stages_terms {
+        return error("stages_terms", "true".into(), "false: only the Hopper kernel stages terms");
+    }
     if spec.matmul == Matmul::Tf32 && spec.dtype != DType::F32 {
         return error("matmul", "tf32".into(), "accurate: tf32 is for f32 tensors");
     }

@@ -9,7 +9,9 @@ namespace flex::hopper {
 // The rows of the query tile that one consumer warpgroup owns.
 constexpr int kWarpgroupRows = 64;
 
-template <class Element_, int kHeadDim_, int kValueDim_, int kTileM_, int kTileN_, int kStages_>
+template <
+    class Element_, int kHeadDim_, int kValueDim_, int kTileM_, int kTileN_, int kStages_, int kKeyTerms_ = 0,
+    int kDistanceTerms_ = 0>
 struct ForwardConfig {
     using Element = Element_;  // Bf16 or F16
     static constexpr int kHeadDim = kHeadDim_;
@@ -17,6 +19,11 @@ struct ForwardConfig {
     static constexpr int kTileM = kTileM_;  // queries of a work item
     static constexpr int kTileN = kTileN_;  // keys of a step
     static constexpr int kStages = kStages_;
+
+    // Words that mods want staged for each key of a tile, and for each distance q - kv.
+    static constexpr int kKeyTerms = kKeyTerms_;
+    static constexpr int kDistanceTerms = kDistanceTerms_;
+    static constexpr bool kStagesTerms = kKeyTerms + kDistanceTerms > 0;
 
     static constexpr int kConsumers = kTileM / kWarpgroupRows;
     static constexpr int kThreads = (1 + kConsumers) * kWarpgroupThreads;
@@ -34,13 +41,19 @@ struct ForwardConfig {
     static constexpr int kKeyBytes = panels(kHeadDim) * kTileN * kPanelRowBytes;            // of one stage
     static constexpr int kValueBytes = panels(kValueDim) * kTileN * kPanelRowBytes;
 
-    // Dynamic shared memory of a block: the tiles, and 1 KiB for what the roles tell each other.
-    static constexpr int kSharedBytes = kConsumers * kQueryBytes + kStages * (kKeyBytes + kValueBytes) + 1024;
+    static constexpr int kTermSlots = kStages + 1;          // staging.cuh says why
+    static constexpr int kDistances = kTileM + kTileN;      // one more than there are, for the sake of alignment
+    static constexpr int kSlotWords = kKeyTerms * kTileN + kDistanceTerms * kDistances;
+    static constexpr int kTermBytes = kTermSlots * kSlotWords * 4;
+
+    // Dynamic shared memory of a block: the tiles, 1 KiB for what the roles tell each other, and staged terms.
+    static constexpr int kSharedBytes =
+        kConsumers * kQueryBytes + kStages * (kKeyBytes + kValueBytes) + 1024 + (kTermBytes + 1023) / 1024 * 1024;
 
     static_assert(kTileM % kWarpgroupRows == 0 && kConsumers >= 1 && kConsumers <= 3);
     static_assert(kTileN % 16 == 0 && kKeyBytes % kAtomBytes == 0, "a panel starts on a swizzle atom");
     static_assert(kHeadDim % 16 == 0 && kValueDim % 32 == 0);
-    static_assert(kStages >= 2);
+    static_assert(kStages >= 2 && kTermSlots <= 8);
 };
 
 // A query tile of a head and the key tiles it attends to, as the scheduler announces it.
@@ -57,10 +70,31 @@ struct TileNote {
     static constexpr u32 kMasked = 1u << 30;  // the mask cuts here
     static constexpr u32 kEdge = 1u << 29;    // the tile reaches beyond the last key
     static constexpr u32 kIndex = kEdge - 1;
+
+    // Where terms are staged, the bits above a shorter index say in which slot those of the tile are (staging.cuh).
+    static constexpr int kSlotShift = 26;
+    static constexpr u32 kShortIndex = (1u << kSlotShift) - 1;
+    static __device__ __forceinline__ u32 slot(u32 note) { return note >> kSlotShift & 7; }
+};
+
+// Staged terms of the tiles that are on their way. A slot has those of distances, from the first query less the last key
+// on, and then those of keys.
+template <class Config, bool = Config::kStagesTerms>
+struct TermSlots {};
+template <class Config>
+struct alignas(1024) TermSlots<Config, true> {
+    u32 slots[Config::kTermSlots][Config::kSlotWords];
+
+    __device__ __forceinline__ u32* distances(u32 slot, int word) {
+        return &slots[slot][word * Config::kDistances];
+    }
+    __device__ __forceinline__ u32* keys(u32 slot, int word) {
+        return &slots[slot][Config::kDistanceTerms * Config::kDistances + word * Config::kTileN];
+    }
 };
 
 template <class Config>
-struct alignas(1024) ForwardSharedMemory {
+struct alignas(1024) ForwardSharedMemory : TermSlots<Config> {
     unsigned char query[Config::kConsumers][Config::kQueryBytes];
     unsigned char key[Config::kStages][Config::kKeyBytes];
     unsigned char value[Config::kStages][Config::kValueBytes];
@@ -74,12 +108,15 @@ struct alignas(1024) ForwardSharedMemory {
     Mbarrier work_full[kWorkSlots], work_empty[kWorkSlots];
     WorkItem work[kWorkSlots];
 
-    static constexpr int kWorkReaders = 2 + 4 * Config::kConsumers;  // the loaders, and each consumer warp
+    // The loaders, each consumer warp, and the lanes that stage terms.
+    static constexpr int kWorkReaders = 2 + 4 * Config::kConsumers + (Config::kStagesTerms ? 32 : 0);
+    // Of the stages of keys: a warp each, or where all lanes read what is staged, all lanes.
+    static constexpr int kKeyReaders = (Config::kStagesTerms ? 128 : 4) * Config::kConsumers;
 
     __device__ __forceinline__ void init() {
         for (int i = 0; i < Config::kConsumers; ++i) query_full[i].init(1), query_empty[i].init(1);
         for (int i = 0; i < Config::kStages; ++i) {
-            key_full[i].init(1), key_empty[i].init(4 * Config::kConsumers);  // a warp each
+            key_full[i].init(Config::kStagesTerms ? 33 : 1), key_empty[i].init(kKeyReaders);
             value_full[i].init(1), value_empty[i].init(Config::kConsumers);
         }
         for (int i = 0; i < kWorkSlots; ++i) work_full[i].init(1), work_empty[i].init(kWorkReaders);

@@ -12,6 +12,7 @@ struct Consumer {
     using Shared = ForwardSharedMemory<Config>;
     using Element = typename Config::Element;
     using Rows = ScoreRows<Config, Mods, Captures>;
+    using Terms = TermReader<Config, Mods>;
     using Scores = float[Config::kTileN / 2];
     using Probabilities = u32[Config::kTileN / 4];
     using Output = float[Config::kValueDim / 2];
@@ -33,7 +34,8 @@ struct Consumer {
         : problem(problem), captures(captures), shared(shared), warpgroup(warpgroup), thread(thread) {}
 
     // What roles tell each other in shared memory, one lane of a warp reads, which tells the others, and later says that it
-    // may be written again: so each read is ordered before the next write by the arrival of its own thread.
+    // may be written again: so each read is ordered before the next write by the arrival of its own thread. Staged terms
+    // all lanes read, and so all of them arrive.
     __device__ __forceinline__ bool speaks_for_warp() const { return thread % 32 == 0; }
     template <class Word>
     static __device__ __forceinline__ Word from_speaker(Word word) {
@@ -46,23 +48,34 @@ struct Consumer {
     }
 
     __device__ __forceinline__ void issue_query_key(Scores& scores) const {
+        using Product = Wgmma<Element, Config::kTileN>;
         const KMajorOperand<kWarpgroupRows> query(shared_address(shared.query[warpgroup]));
         const KMajorOperand<Config::kTileN> keys(shared_address(shared.key[key.stage]));
         wgmma_fence();
+        constexpr int kSteps = Config::kHeadDim / 16;
 #pragma unroll
-        for (int step = 0; step < Config::kHeadDim / 16; ++step) {
-            Wgmma<Element, Config::kTileN>::shared_shared(scores, query.step(step), keys.step(step), step != 0);
+        for (int step = 0; step + 4 <= kSteps; step += 4) {
+            Product::four_shared_shared(scores, query.step(step), keys.step(step), step != 0);
+        }
+#pragma unroll
+        for (int step = kSteps / 4 * 4; step < kSteps; ++step) {
+            Product::shared_shared(scores, query.step(step), keys.step(step), step != 0);
         }
         wgmma_commit();
     }
 
     __device__ __forceinline__ void issue_probability_value(const Probabilities& p, Output& out) const {
+        using Product = Wgmma<Element, Config::kValueDim>;
         const MnMajorOperand<Config::kTileN> values(shared_address(shared.value[value.stage]));
         wgmma_fence();
+        constexpr int kSteps = Config::kTileN / 16;
 #pragma unroll
-        for (int step = 0; step < Config::kTileN / 16; ++step) {
-            Wgmma<Element, Config::kValueDim>::registers_shared(
-                out, p[4 * step], p[4 * step + 1], p[4 * step + 2], p[4 * step + 3], values.step(step));
+        for (int step = 0; step + 4 <= kSteps; step += 4) {
+            Product::four_registers_shared(out, p + 4 * step, values.step(step));
+        }
+#pragma unroll
+        for (int step = kSteps / 4 * 4; step < kSteps; ++step) {
+            Product::registers_shared(out, p + 4 * step, values.step(step));
         }
         wgmma_commit();
     }
@@ -80,7 +93,7 @@ struct Consumer {
 
     // The scores of the tile have landed.
     __device__ __forceinline__ void release_key(u32 tile_note) {
-        if (speaks_for_warp()) shared.key_empty[key.stage].arrive();
+        if (Config::kStagesTerms || speaks_for_warp()) shared.key_empty[key.stage].arrive();
         key.advance();
         if (tile_note & TileNote::kLast) release(shared.query_empty[warpgroup]);
     }
@@ -91,12 +104,29 @@ struct Consumer {
     }
 
     __device__ __forceinline__ int first_key(u32 tile_note) const {
-        return static_cast<int>(tile_note & TileNote::kIndex) * Config::kTileN + 2 * (thread & 3);
+        constexpr u32 kIndex = Config::kStagesTerms ? TileNote::kShortIndex : TileNote::kIndex;
+        return static_cast<int>(tile_note & kIndex) * Config::kTileN + 2 * (thread & 3);
     }
+
+    // The staged terms of a tile.
+    __device__ __forceinline__ Terms terms(u32 tile_note) const {
+        const int row = int(warpgroup) * kWarpgroupRows + row_in_warpgroup();
+        return Terms(shared, TileNote::slot(tile_note), row, 2 * (thread & 3));
+    }
+
+    __device__ __forceinline__ int row_in_warpgroup() const { return thread / 32 * 16 + thread % 32 / 4; }
 
     static __device__ __forceinline__ void narrow(const Scores& scores, Probabilities& p) {
 #pragma unroll
         for (int i = 0; i < Config::kTileN / 4; ++i) p[i] = Element::narrow(scores[2 * i], scores[2 * i + 1]);
+    }
+
+    // Volatile, or the moves end up between products, which ptxas then serialises (C7513).
+    static __device__ __forceinline__ void move(const Probabilities& from, Probabilities& to) {
+#pragma unroll
+        for (int i = 0; i < Config::kTileN / 4; ++i) {
+            asm volatile("mov.b32 %0, %1;" : "=r"(to[i]) : "r"(from[i]) : "memory");
+        }
     }
 
     static __device__ __forceinline__ void scale_output(Output& out, const float (&rescale)[2]) {
@@ -107,8 +137,8 @@ struct Consumer {
     // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
     // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
-        const Rows& rows, float exponent_scale, Scores& scores, OnlineSoftmax& softmax, Output& out, Probabilities& p,
-        Probabilities& next_p) {
+        const Rows& rows, const RowMaxima& maxima, float exponent_scale, Scores& scores, OnlineSoftmax& softmax,
+        Output& out, Probabilities& p, Probabilities& next_p) {
         float rescale[2];
         issue_query_key(scores);
         issue_probability_value(p, out);
@@ -117,14 +147,14 @@ struct Consumer {
         pin(scores);
         release_key(tile_note);
         float tile_shift[2];
-        rows.apply(scores, first_key(tile_note), tile_note, exponent_scale, tile_shift);
+        rows.apply(scores, first_key(tile_note), tile_note, terms(tile_note), exponent_scale, tile_shift);
         bool must_rescale;
         if constexpr (kKeepScores) {
             must_rescale = softmax.template step_apart<Element, false>(
-                scores, next_p, exponent_scale, tile_shift, problem.max_score, rescale);
+                scores, next_p, exponent_scale, tile_shift, maxima, rescale);
             pin(next_p);
         } else {
-            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
+            must_rescale = softmax.step_in_place(scores, exponent_scale, tile_shift, maxima, rescale);
             pin(scores);
         }
         // Besides being due, these waits keep the softmax above the next one: ptxas would move that up to here.
@@ -151,7 +181,7 @@ struct Consumer {
     __device__ __forceinline__ Item next_item() {
         shared.work_full[slot.stage].wait(slot.parity);
         const WorkItem& announced = shared.work[slot.stage];
-        const int row = int(warpgroup) * kWarpgroupRows + thread / 32 * 16 + thread % 32 / 4;
+        const int row = int(warpgroup) * kWarpgroupRows + row_in_warpgroup();
         Item item{};
         if (speaks_for_warp()) {
             item = {
@@ -195,6 +225,8 @@ struct Consumer {
     // An item, whose first scores have landed.
     __device__ __forceinline__ void attend(Item& item, Scores& scores, float exponent_scale) {
         const Rows rows(problem, captures, item.batch, item.head, item.first_query);
+        const RowMaxima maxima{problem, item.batch, item.head, item.first_query, thread % 32};
+        if (maxima.are_wanted()) maxima.reset();
         Output out;
 #pragma unroll
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
@@ -204,12 +236,13 @@ struct Consumer {
         float rescale[2], tile_shift[2];
         const u32 tile_note = read_note();
         release_key(tile_note);
-        rows.apply(scores, first_key(tile_note), tile_note | TileNote::kEdge, exponent_scale, tile_shift);
+        rows.apply(
+            scores, first_key(tile_note), tile_note | TileNote::kEdge, terms(tile_note), exponent_scale, tile_shift);
         if constexpr (kKeepScores) {
             softmax.template step_apart<Element, true>(
-                scores, p, exponent_scale, tile_shift, problem.max_score, rescale);
+                scores, p, exponent_scale, tile_shift, maxima, rescale);
         } else {
-            softmax.step_in_place(scores, exponent_scale, tile_shift, rescale);
+            softmax.step_in_place(scores, exponent_scale, tile_shift, maxima, rescale);
             narrow(scores, p);
         }
         bool is_final = tile_note & TileNote::kLast;
@@ -219,15 +252,15 @@ struct Consumer {
             // Probabilities of two tiles are alive at a time, and change places.
             Probabilities other_p;
             while (!is_final) {
-                is_final = step(rows, exponent_scale, scores, softmax, out, p, other_p);
+                is_final = step(rows, maxima, exponent_scale, scores, softmax, out, p, other_p);
                 if (is_final) {
-                    conclude(item, other_p, scores, softmax, out);
-                    return;
+                    move(other_p, p);
+                    break;
                 }
-                is_final = step(rows, exponent_scale, scores, softmax, out, other_p, p);
+                is_final = step(rows, maxima, exponent_scale, scores, softmax, out, other_p, p);
             }
         } else {
-            while (!is_final) is_final = step(rows, exponent_scale, scores, softmax, out, p, p);
+            while (!is_final) is_final = step(rows, maxima, exponent_scale, scores, softmax, out, p, p);
         }
         conclude(item, p, scores, softmax, out);
     }
@@ -237,12 +270,7 @@ struct Consumer {
         Item item = next_item();
         while (item.exists()) {
             if (!item.has_tiles) {
-                Output out;
-#pragma unroll
-                for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
-                OnlineSoftmax softmax;
-                softmax.reset();
-                store_output<Config>(problem, item.batch, item.head, item.first_query, thread % 32, out, softmax);
+                store_nothing<Config>(problem, item.batch, item.head, item.first_query, thread % 32);
                 item = next_item();
                 continue;
             }

@@ -11,9 +11,11 @@ namespace flex::hopper {
 template <class Visit>
 __device__ __forceinline__ void for_each_tile(const Problem& problem, const WorkItem& work, Visit visit) {
     Run run = work.last_run;
+#pragma unroll 1
     for (unsigned i = work.runs_end; i-- > work.first_run;) {
         const bool final_run = i == work.first_run;
         const Run next_run = final_run ? Run{0, 0} : problem.block_mask.runs[i - 1];
+#pragma unroll 1
         for (unsigned tile = run.first_tile + run.length(); tile-- > run.first_tile;) {
             visit(tile, run.full(), final_run && tile == run.first_tile);
         }
@@ -70,13 +72,19 @@ template <class Config, class Mods>
 __device__ __forceinline__ void load_queries_and_keys(
     const Problem& problem, const TensorMap& query_map, const TensorMap& key_map, ForwardSharedMemory<Config>& shared) {
     RingPosition<Config::kStages> key;
+    RingPosition<Config::kTermSlots> term_slot;
     u32 query_parity = 0;
     for_each_item<Config>(shared, [&](const WorkItem& work) {
         const int2 source = head_and_batch(problem.key_strides, kv_head(problem, work), work.batch);
         bool query_is_due = true;
         for_each_tile(problem, work, [&](unsigned tile, bool full, bool is_final) {
             shared.key_empty[key.stage].wait(key.parity ^ 1);
-            shared.tile_notes[key.stage] = tile_note<Config, Mods>(problem, tile, full, is_final);
+            u32 note = tile_note<Config, Mods>(problem, tile, full, is_final);
+            if constexpr (Config::kStagesTerms) {
+                note |= term_slot.stage << TileNote::kSlotShift;
+                term_slot.advance();
+            }
+            shared.tile_notes[key.stage] = note;
             load_panels<Config::kTileN, Config::kHeadDim>(
                 key_map, shared.key_full[key.stage], shared.key[key.stage], L2Policy::kEvictLast, tile * Config::kTileN,
                 source.x, source.y);

@@ -21,6 +21,42 @@ __device__ __forceinline__ void transpose_quad(u32 (&words)[4], int lane) {
     }
 }
 
+// The maximum score of rows, where it is asked for: it is kept in the result itself, because nothing else needs it and
+// registers are scarce. One lane of a quad has its two rows to itself.
+struct RowMaxima {
+    const Problem& problem;
+    const int batch, head, first_query;
+    const int lane;
+
+    __device__ __forceinline__ bool are_wanted() const { return problem.max_score != nullptr; }
+
+    __device__ __forceinline__ void reset() const {
+        for_each([&](int, float& maximum) { maximum = negative_infinity(); });
+    }
+
+    // Exponents of 2, of this thread's columns.
+    __device__ __forceinline__ void note(const float (&exponents)[2]) const {
+        float over_columns[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            over_columns[r] = over_quad(exponents[r], [](float a, float b) { return fmaxf(a, b); });
+        }
+        for_each([&](int r, float& maximum) { maximum = fmaxf(maximum, over_columns[r] * 0.693147180559945309417f); });
+    }
+
+private:
+    template <class Visit>
+    __device__ __forceinline__ void for_each(Visit visit) const {
+        int query = first_query;
+        asm volatile("" : "+r"(query));  // so that the address is not worked out, and kept, where nobody asks for it
+        float* const maxima = problem.max_score + (u64(batch) * problem.heads + head) * problem.q_len + query;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            if (query + 8 * r < problem.q_len && (lane & 3) == 0) visit(r, maxima[8 * r]);
+        }
+    }
+};
+
 template <class Config>
 __device__ __forceinline__ void store_output(
     const Problem& problem, int batch, int head, int first_query, int lane, const float (&out)[Config::kValueDim / 2],
@@ -40,7 +76,6 @@ __device__ __forceinline__ void store_output(
                 problem.lse[head_row + query] =
                     sum == 0.0f ? negative_infinity() : (softmax.reference[r] + log2_approximate(sum)) * kLn2;
             }
-            if (problem.max_score) problem.max_score[head_row + query] = softmax.maximum[r] * kLn2;
         }
         char* const row_out = head_out + 2 * (query * problem.out_strides.row) + 16 * (lane & 3);
 #pragma unroll
@@ -55,6 +90,27 @@ __device__ __forceinline__ void store_output(
             if (inside) {
                 *reinterpret_cast<uint4*>(row_out + 64 * block) = make_uint4(words[0], words[1], words[2], words[3]);
             }
+        }
+    }
+}
+
+// Rows without a key: the output is 0, and there is no score. Loops, because it happens seldom and code takes time to
+// compile.
+template <class Config>
+__device__ __forceinline__ void store_nothing(const Problem& problem, int batch, int head, int first_query, int lane) {
+    const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
+    char* const head_out =
+        static_cast<char*>(problem.out) + 2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);
+#pragma unroll 1
+    for (int query = first_query; query < min(first_query + 16, problem.q_len); query += 8) {
+        if ((lane & 3) == 0) {
+            if (problem.lse) problem.lse[head_row + query] = negative_infinity();
+            if (problem.max_score) problem.max_score[head_row + query] = negative_infinity();
+        }
+        char* const row_out = head_out + 2 * (query * problem.out_strides.row) + 16 * (lane & 3);
+#pragma unroll 1
+        for (int byte = 0; byte < 2 * Config::kValueDim; byte += 64) {
+            *reinterpret_cast<uint4*>(row_out + byte) = make_uint4(0, 0, 0, 0);
         }
     }
 }

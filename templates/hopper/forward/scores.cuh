@@ -6,6 +6,7 @@
 #include "flex/mod_traits.cuh"
 #include "hopper/forward/config.cuh"
 #include "hopper/forward/softmax.cuh"
+#include "hopper/forward/staging.cuh"
 
 namespace flex::hopper {
 
@@ -26,6 +27,7 @@ struct ScoreRows {
     static constexpr bool kMaskIsFunction = Mods::kHasMask && !Mods::kKeptKeysAreInterval;
     static constexpr bool kScoreIsLine = ScoreIsLineInKey<Mods>::value;
     static constexpr bool kCallsScore = Mods::kHasScore && !kScoreIsLine;
+    using Terms = TermReader<Config, Mods>;
 
     const Problem& problem;
     const Captures& captures;
@@ -52,7 +54,8 @@ struct ScoreRows {
     // Modifies and masks the scores of a tile. Afterwards an exponent is score * exponent_scale + tile_shift of its
     // row.
     __device__ __forceinline__ void apply(
-        float (&scores)[2 * kColumns], int first_key, u32 note, float exponent_scale, float (&tile_shift)[2]) const {
+        float (&scores)[2 * kColumns], int first_key, u32 note, Terms terms, float exponent_scale,
+        float (&tile_shift)[2]) const {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             tile_shift[r] =
@@ -64,11 +67,11 @@ struct ScoreRows {
                 edit_in_turns(scores, first_key, note & TileNote::kMasked);
             }
         } else if (note & (TileNote::kEdge | (kMaskIsFunction ? 0 : TileNote::kMasked))) {
-            edit<true>(scores, first_key, note & TileNote::kMasked);
+            edit<true>(scores, first_key, note & TileNote::kMasked, terms);
         } else if (kMaskIsFunction && note & TileNote::kMasked) {
-            edit<false>(scores, first_key, true);
+            edit<false>(scores, first_key, true, terms);
         } else if constexpr (Mods::kHasScore) {
-            edit<false>(scores, first_key, false);
+            edit<false>(scores, first_key, false, terms);
         }
     }
 
@@ -76,23 +79,51 @@ private:
     // The two rows of a column.
     __device__ __forceinline__ void edit_column(
         float& upper, float& lower, Index query_upper, Index query_lower, Index key, bool keep_upper, bool keep_lower,
-        bool masked) const {
+        bool masked, const Terms& terms, int term) const {
         typename Mods::Column part;
-        if constexpr (kCallsScore || kMaskIsFunction) part = Mods::column(problem, captures, batch, head, key);
+        if constexpr (StagedTerms<Mods>::kAny) {
+            static_assert(!ElementIsLong<Mods>::value, "turns read no staged terms");
+            part = Mods::column(problem, captures, terms.keys[term].terms, batch, head, key);
+        } else if constexpr (kCallsScore || kMaskIsFunction) {
+            part = Mods::column(problem, captures, batch, head, key);
+        }
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             float& score = r ? lower : upper;
             const Index query = r ? query_lower : query_upper;
             bool kept = r ? keep_lower : keep_upper;
             if constexpr (kMaskIsFunction) {
-                const bool mask =
-                    Mods::mask(problem, captures, row[r], part, batch, head, query, key, masked & kept);
+                const auto& distance = r ? terms.lower[term] : terms.upper[term];
+                const bool mask = call_mask(row[r], part, distance, query, key, masked & kept);
                 kept &= !masked | mask;
             }
             if constexpr (kCallsScore) {
-                score = Mods::score(problem, captures, row[r], part, score, batch, head, query, key, kept);
+                const auto& distance = r ? terms.lower[term] : terms.upper[term];
+                score = call_score(row[r], part, distance, score, query, key, kept);
             }
             score = kept ? score : negative_infinity();
+        }
+    }
+
+    template <class Distance>
+    __device__ __forceinline__ bool call_mask(
+        const typename Mods::Row& row, const typename Mods::Column& part, const Distance& distance, Index query,
+        Index key, bool live) const {
+        if constexpr (StagedTerms<Mods>::kAny) {
+            return Mods::mask(problem, captures, row, part, distance.terms, batch, head, query, key, live);
+        } else {
+            return Mods::mask(problem, captures, row, part, batch, head, query, key, live);
+        }
+    }
+
+    template <class Distance>
+    __device__ __forceinline__ float call_score(
+        const typename Mods::Row& row, const typename Mods::Column& part, const Distance& distance, float score,
+        Index query, Index key, bool live) const {
+        if constexpr (StagedTerms<Mods>::kAny) {
+            return Mods::score(problem, captures, row, part, distance.terms, score, batch, head, query, key, live);
+        } else {
+            return Mods::score(problem, captures, row, part, score, batch, head, query, key, live);
         }
     }
 
@@ -107,13 +138,15 @@ private:
     // kEdge: the rows or the tile may reach beyond the last query or key, so indices are clamped, and keys beyond are
     // masked. Interval masks come here too: their bits cost the same as those of the end.
     template <bool kEdge>
-    __device__ __forceinline__ void edit(float (&scores)[2 * kColumns], int first_key, bool masked) const {
+    __device__ __forceinline__ void edit(
+        float (&scores)[2 * kColumns], int first_key, bool masked, Terms terms) const {
         u32 keep[2][kWords];
         if constexpr (kEdge) keep_bits(keep, first_key, masked);
         const float first_key_real = static_cast<float>(first_key), first_query_real = static_cast<float>(query[0]);
         const Index lower_query = kEdge ? Index(query[1]) : Index(query[1], query[0], 8, first_query_real);
 #pragma unroll
         for (int column = 0; column < kColumns; ++column) {
+            if (column % 4 == 0) terms.read(column / 4);
             const int offset = 8 * (column / 2) + column % 2;
             const u32 bit = 1u << (column % 32);
             const Index key = kEdge ? Index(min(first_key + offset, problem.kv_len - 1))
@@ -126,7 +159,7 @@ private:
             }
             edit_column(
                 upper, lower, query[0], lower_query, key, kEdge ? keep[0][column / 32] & bit : true,
-                kEdge ? keep[1][column / 32] & bit : true, masked);
+                kEdge ? keep[1][column / 32] & bit : true, masked, terms, column % 4);
         }
     }
 
@@ -144,7 +177,7 @@ private:
                 edit_column(
                     scores[4 * (column / 2) + column % 2], scores[4 * (column / 2) + 2 + column % 2], query[0], query[1],
                     Index(min(first_key + offset, problem.kv_len - 1)), keep[0][0] & (1u << column),
-                    keep[1][0] & (1u << column), masked);
+                    keep[1][0] & (1u << column), masked, Terms{}, column);
             }
             first_key += 4 * kTurnColumns;
 #pragma unroll

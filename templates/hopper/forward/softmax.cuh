@@ -40,14 +40,13 @@ struct OnlineSoftmax {
     static constexpr float kSumLimit = 4096.0f;  // of step_apart, which does not
     static constexpr int kChunks = 2;
 
-    float maximum[2];    // of the exponents of this thread's columns so far
     float reference[2];  // what the probabilities are relative to
     float sum[2];        // of this thread's columns only
 
     __device__ __forceinline__ void reset() {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            maximum[r] = reference[r] = negative_infinity();
+            reference[r] = negative_infinity();
             sum[r] = 0.0f;
         }
     }
@@ -57,30 +56,30 @@ struct OnlineSoftmax {
     //
     // Goes by chunks: the maximum of a chunk is found while the exponentials of the one before are under way. Lanes do
     // not exchange maxima: that all are within the slack is settled by one vote.
-    template <int kCount>
+    template <int kCount, class Maxima>
     __device__ __forceinline__ bool step_in_place(
-        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], Maxima maxima, float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
-        chunks<0>(scores, exponent_scale, tile_shift, rescale);
+        chunks<0>(scores, exponent_scale, tile_shift, maxima, rescale);
         // No sum is negative, but that the vote wants them keeps ptxas from adding them up only after a wait for
         // products.
         return __any_sync(0xffffffff, rescale[0] != 1.0f || rescale[1] != 1.0f || sum[0] + sum[1] < 0.0f);
     }
 
-    template <int kChunk, int kCount>
+    template <int kChunk, int kCount, class Maxima>
     __device__ __forceinline__ void chunks(
-        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], Maxima maxima, float (&rescale)[2]) {
         if constexpr (kChunk < kChunks) {
             constexpr int kGroups = kCount / 4;
             chunk<kGroups * kChunk / kChunks * 4, kGroups*(kChunk + 1) / kChunks * 4>(
-                scores, exponent_scale, tile_shift, rescale);
-            chunks<kChunk + 1>(scores, exponent_scale, tile_shift, rescale);
+                scores, exponent_scale, tile_shift, maxima, rescale);
+            chunks<kChunk + 1>(scores, exponent_scale, tile_shift, maxima, rescale);
         }
     }
 
-    template <int kBegin, int kEnd, int kCount>
+    template <int kBegin, int kEnd, int kCount, class Maxima>
     __device__ __forceinline__ void chunk(
-        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], float (&rescale)[2]) {
+        float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], Maxima maxima, float (&rescale)[2]) {
         float chunk_maximum[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -91,8 +90,8 @@ struct OnlineSoftmax {
                 odd = fmaxf(odd, scores[i + 2 * r + 1]);
             }
             chunk_maximum[r] = fmaf(fmaxf(even, odd), exponent_scale, tile_shift[r]);
-            maximum[r] = fmaxf(maximum[r], chunk_maximum[r]);
         }
+        if (maxima.are_wanted()) maxima.note(chunk_maximum);
         const bool too_large = chunk_maximum[0] > reference[0] + kSlack || chunk_maximum[1] > reference[1] + kSlack;
         if (__any_sync(0xffffffff, too_large)) {
 #pragma unroll
@@ -128,39 +127,44 @@ struct OnlineSoftmax {
     // The same, but the probabilities go to `p`, narrowed, and the scores stay. So no maximum is looked for beforehand:
     // that the reference was too low shows in the sums, and then the tile is done again. kFirst: there is no reference
     // yet.
-    template <class Element, bool kFirst, int kCount>
+    template <class Element, bool kFirst, int kCount, class Maxima>
     __device__ __forceinline__ bool step_apart(
         const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
-        bool wants_maximum, float (&rescale)[2]) {
+        Maxima maxima, float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
-        float tile_sum[2];
-        bool again = true;
-        if constexpr (!kFirst) {
-            exponentiate<Element>(
-                scores, p, exponent_scale, tile_shift[0] - reference[0], tile_shift[1] - reference[1], tile_sum);
-            // A reference of -inf gives infinite or NaN sums, so it counts as too low.
-            again = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
-            if (wants_maximum) {
-#pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    maximum[r] = fmaxf(maximum[r], fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]));
-                }
+        float tile_sum[2], shift[2] = {tile_shift[0] - reference[0], tile_shift[1] - reference[1]};
+        bool raised = false;
+        // A loop, so that the exponentials are there once.
+#pragma unroll 1
+        while (true) {
+            bool too_low = kFirst;
+            if constexpr (!kFirst) {
+                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                if (raised) break;
+                // A reference of -inf gives infinite or NaN sums, so it counts as too low.
+                too_low = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
+                if (!too_low && !maxima.are_wanted()) break;
             }
-        }
-        if (again) {
-            float shift[2];
+            float new_maximum[2];
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-                const float new_maximum = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
-                if constexpr (kFirst) maximum[r] = new_maximum;
-                rescale[r] = raise_reference(r, new_maximum, 0.0f);
-                shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+                new_maximum[r] = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
+                if (too_low) {
+                    rescale[r] = raise_reference(r, new_maximum[r], 0.0f);
+                    shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+                }
             }
-            exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+            if (maxima.are_wanted()) maxima.note(new_maximum);
+            if (!too_low) break;
+            raised = true;
+            if constexpr (kFirst) {
+                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                break;
+            }
         }
         sum[0] = fmaf(sum[0], rescale[0], tile_sum[0]);
         sum[1] = fmaf(sum[1], rescale[1], tile_sum[1]);
-        return again;
+        return raised;
     }
 
     // Over the columns of this thread.
@@ -208,7 +212,6 @@ struct OnlineSoftmax {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             sum[r] = over_quad(sum[r], [](float a, float b) { return a + b; });
-            maximum[r] = over_quad(maximum[r], [](float a, float b) { return fmaxf(a, b); });
         }
     }
 };
