@@ -58,7 +58,7 @@ impl Case {
         let scale = (!is_mask).then(|| rewrite::scale_of(&expr));
         let mut code = ModCode::new(kind, &expr, Precision::Accurate, guarding, scale, &mut sites);
         if staged {
-            code.staged = StagedNodes::find(&code, 1);
+            code.staged = StagedNodes::find(&code, 1, true);
         }
         let terms = code.staged.clone();
         let kept_keys = if is_mask && terms.is_empty() { kept_keys::conditions(&expr) } else { None };

@@ -113,7 +113,7 @@ impl Snippet {
             key_line,
         };
         let terms = match spec.stages_terms {
-            true => mods.stage(|terms| hopper::terms_fit(spec, terms)),
+            true => mods.stage(hopper::stages_simple_distances(spec), |terms| hopper::terms_fit(spec, terms)),
             false => StagedTerms::default(),
         };
         let staged = mods.staged_terms();

@@ -79,14 +79,22 @@ impl Mods<'_> {
 
     /// Takes terms out of the code of elements, to be computed once a tile: all, or those of one mod, or of keys, where all
     /// are more than `fits`. Not where that code stays long, which kernels loop over. Returns the terms that there are.
-    pub(super) fn stage(&mut self, fits: impl Fn(StagedTerms) -> bool) -> StagedTerms {
+    pub(super) fn stage(
+        &mut self,
+        simple_distances: bool,
+        fits: impl Fn(StagedTerms) -> bool,
+    ) -> StagedTerms {
         // Interval masks and lines have no code an element.
-        let of = |code: &Option<ModCode<'_>>, has_code: bool| match code {
-            Some(code) if has_code => StagedNodes::of(code),
+        let of = |code: &Option<ModCode<'_>>, has_code: bool, simple_distances: bool| match code {
+            Some(code) if has_code => StagedNodes::of(code, simple_distances),
             _ => StagedNodes::default(),
         };
-        let mask = of(&self.mask, self.kept_keys.is_none());
-        let score = of(&self.score, self.key_line.is_none());
+        let [mask_has_code, score_has_code] = [self.kept_keys.is_none(), self.key_line.is_none()];
+        let others = [of(&self.mask, mask_has_code, false), of(&self.score, score_has_code, false)];
+        if !simple_distances && others.iter().all(StagedNodes::is_empty) {
+            return StagedTerms::default();
+        }
+        let (mask, score) = (of(&self.mask, mask_has_code, true), of(&self.score, score_has_code, true));
         let none = StagedNodes::default();
         let choices = [
             [mask.clone(), score.clone()],

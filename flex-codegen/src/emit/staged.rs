@@ -28,31 +28,37 @@ pub(super) struct StagedNodes {
 }
 
 impl StagedNodes {
-    /// What is worth staging of a mod.
-    pub(super) fn of(code: &ModCode<'_>) -> Self {
-        if code.guarding == Guarding::None { Self::find(code, LONG_TERM) } else { Self::default() }
+    /// What is worth staging of a mod. `simple_distances`: also distances whose loads share addresses anyway.
+    pub(super) fn of(code: &ModCode<'_>, simple_distances: bool) -> Self {
+        if code.guarding == Guarding::None {
+            Self::find(code, LONG_TERM, simple_distances)
+        } else {
+            Self::default()
+        }
     }
 
     /// The terms that load something or take so many instructions. What must be proved of loads is left to the caller.
-    pub(super) fn find(code: &ModCode<'_>, long: u32) -> Self {
+    pub(super) fn find(code: &ModCode<'_>, long: u32, simple_distances: bool) -> Self {
         let expr = code.expr;
         let of_distance = of_distance(expr, code.guarding == Guarding::None);
-        // Bottom up: whether a load is among what is computed for each key or distance, and how long that takes.
-        let mut cost = vec![(false, 0u32); expr.nodes().len()];
+        // Bottom up, of what is computed for each key or distance.
+        let mut costs = vec![Cost::default(); expr.nodes().len()];
         for id in expr.ids() {
-            let is_shared_by_many = |id: NodeId| code.level(id) == Level::Column || of_distance[id.index()];
-            if !is_shared_by_many(id) {
+            if code.level(id) != Level::Column && !of_distance[id.index()] {
                 continue;
             }
-            let mut here = (matches!(expr.node(id), Node::Load(..)), instructions_of(code, id));
-            expr.node(id).for_each_operand(|operand| {
-                let (loads, instructions) = cost[operand.index()];
-                here = (here.0 | loads, here.1.saturating_add(instructions));
-            });
-            cost[id.index()] = here;
+            let is_load = matches!(expr.node(id), Node::Load(..));
+            let mut cost = Cost {
+                loads: is_load,
+                loads_by_address: is_load && code.position_sum(id).is_none(),
+                instructions: instructions_of(code, id),
+            };
+            expr.node(id).for_each_operand(|operand| cost.add(costs[operand.index()]));
+            costs[id.index()] = cost;
         }
         let is_worth_it = |id: NodeId| {
-            let (loads, instructions) = cost[id.index()];
+            let Cost { loads, loads_by_address, instructions } = costs[id.index()];
+            let loads = if of_distance[id.index()] && !simple_distances { loads_by_address } else { loads };
             loads || instructions >= long
         };
         // Top down: what the code of elements reads.
@@ -89,6 +95,23 @@ impl StagedNodes {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.of_keys.is_empty() && self.of_distances.is_empty()
+    }
+}
+
+/// What a term takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    loads: bool,
+    /// Something is loaded whose address no other elements share.
+    loads_by_address: bool,
+    instructions: u32,
+}
+
+impl Cost {
+    fn add(&mut self, other: Self) {
+        self.loads |= other.loads;
+        self.loads_by_address |= other.loads_by_address;
+        self.instructions = self.instructions.saturating_add(other.instructions);
     }
 }
 

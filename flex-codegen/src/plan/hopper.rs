@@ -60,6 +60,12 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
     tile_q * key_row + stages(head_dim, value_dim) * tile_kv * (key_row + value_row) + 1024
 }
 
+/// Whether terms are staged also where there are only distances whose loads share addresses: not with the softmax in place,
+/// where that is 1 % slower (docs/performance-hopper-kernel.md).
+pub(crate) const fn stages_simple_distances(spec: &KernelSpec) -> bool {
+    spec.head_dim <= 128
+}
+
 /// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time, and three
 /// warpgroups share the registers that two have elsewhere.
 pub(crate) fn terms_fit(spec: &KernelSpec, terms: StagedTerms) -> bool {

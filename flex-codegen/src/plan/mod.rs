@@ -197,9 +197,9 @@ pub(crate) fn stage_terms(spec: &mut KernelSpec, smem_limit: u32) -> Option<Stri
     let needed = hopper::smem_bytes(spec.head_dim, spec.value_dim, tile_q, tile_kv) + bytes;
     spec.stages_terms = staged.any() && needed <= smem_limit;
     Some(match spec.stages_terms {
-        true if staged == terms => format!("{terms} are staged in {bytes} bytes"),
-        true => format!("of {terms}, {staged} are staged in {bytes} bytes, for more there is no room"),
-        false => format!("{terms} are not staged: there is no room, or their code is long in any case"),
+        true if staged == terms => format!("terms are staged in {bytes} bytes: {terms}"),
+        true => format!("of the terms ({terms}) those are staged that fit, in {bytes} bytes: {staged}"),
+        false => format!("terms ({terms}) are not staged: there is no room, or the rest is long in any case"),
     })
 }
 
