@@ -9,9 +9,9 @@ use crate::isa::Available;
 const MOST_ROWS: usize = 16;
 
 /// Parts are this long, …
-const LONGEST_PART: usize = 2048;
+const LONGEST_PART: usize = 8192;
 /// … or shorter, down to this, …
-const SHORTEST_PART: usize = 512;
+const SHORTEST_PART: usize = 1024;
 /// … where there would be fewer than this many.
 const ENOUGH_PARTS: usize = 64;
 

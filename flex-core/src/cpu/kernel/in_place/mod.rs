@@ -6,7 +6,10 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx_step;
 mod generic;
+mod pipeline;
 #[cfg(test)]
 mod tests;
 mod widen;
@@ -19,6 +22,8 @@ use super::{Kernels, TILE_KEYS, simd};
 use crate::attention::{DType, Elements, TensorRef};
 use crate::cpu::pack;
 use crate::isa::{Available, InstructionSet};
+
+pub(in crate::cpu) use pipeline::{Operands, Pipeline};
 
 /// The keys or values of one head whose columns lie side by side.
 #[derive(Clone, Copy)]
@@ -39,7 +44,7 @@ impl<'a> HeadRows<'a> {
 
     /// What to ask for during a product with the rows from `first` on, at the given lanes, that is followed by one with
     /// the rows of `next` from `next_row` on. These need not be there: nothing but the cache learns of it.
-    fn ahead(&self, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
+    fn ahead(&self, bytes: usize, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
         let size = self.elements.dtype().size();
         let place = |rows: &Self, row: usize| {
             let start: *const u8 = match rows.elements {
@@ -55,7 +60,7 @@ impl<'a> HeadRows<'a> {
         };
         let (this, this_stride, this_row) = place(self, first);
         let (next, next_stride, next_row) = place(next, next_row);
-        let rows = AHEAD_BYTES / this_row;
+        let rows = bytes / this_row;
         Ahead { rows, this, this_stride, this_row, end: lanes.end, next, next_stride, next_row }
     }
 
@@ -143,6 +148,8 @@ pub(in crate::cpu) struct InPlace {
     order: Order,
     dots: unsafe fn(&Dots),
     weighted_sum: unsafe fn(&WeightedSum),
+    /// The same and the softmax between them as stages that work side by side.
+    stages: Option<&'static pipeline::Stages>,
     /// The kernels whose softmax writes the weights that [`values`](Self::values) takes.
     pub(in crate::cpu) softmax: &'static Kernels,
 }
@@ -285,7 +292,7 @@ impl InPlace {
             key: start.wrapping_byte_sub(lanes.start * key.stride * self.dtype.size()),
             key_stride: key.stride,
             columns: key.columns,
-            ahead: key.ahead(first_key, &lanes, next, first_key + lanes.start),
+            ahead: key.ahead(AHEAD_BYTES, first_key, &lanes, next, first_key + lanes.start),
             lanes,
             scores: scores.as_mut_ptr(),
         };
@@ -324,7 +331,7 @@ impl InPlace {
             value: start.wrapping_byte_sub(lanes.start * value.stride * self.dtype.size()),
             value_stride: value.stride,
             columns: value.columns,
-            ahead: value.ahead(first_key, &lanes, next, first_key + TILE_KEYS),
+            ahead: value.ahead(AHEAD_BYTES, first_key, &lanes, next, first_key + TILE_KEYS),
             lanes,
             out: out.as_mut_ptr(),
             out_stride,
@@ -365,6 +372,7 @@ macro_rules! in_place {
             },
             dots,
             weighted_sum,
+            stages: None,
             softmax: &$softmax,
         }
     }};
@@ -408,12 +416,28 @@ mod x86 {
             // SAFETY: the caller's.
             unsafe { amx::weighted_sum(task) }
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn order(products: *const f32, rows: usize, scores: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::order(products, rows, scores) }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn update_maxima(task: &mut pipeline::Maxima) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::update_maxima(task) }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+        unsafe fn step(task: &pipeline::Step) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::step(task) }
+        }
         InPlace {
             dtype: DType::BF16,
             group: 32,
             order: Order::Tiles,
             dots,
             weighted_sum,
+            stages: Some(&pipeline::Stages { order, update_maxima, step }),
             softmax: &kernels::AMX,
         }
     };
