@@ -13,8 +13,8 @@ use super::super::tile_unit::{
 };
 use super::super::{SUM_LANES, TILE_KEYS};
 use super::amx::{for_registers, scores_of_rows};
-use super::generic::prefetch_rows;
 use super::pipeline::{Exponentials, Maxima, Products, Step, WeightedSum};
+use super::widen::LaneSums;
 
 /// The shapes of the registers for so many rows.
 static SHAPES: [Configuration; TILE_ROWS / 2 + 1] = {
@@ -95,15 +95,12 @@ pub(super) unsafe fn step(task: &Step) {
                 exponentials(task, group, 0);
             }
             exponentials(task, group, 1);
-            if let Some(WeightedSum { columns, value, value_stride, weights, ref ahead, .. }) =
-                task.weighted_sum
-            {
+            if let Some(WeightedSum { columns, value, value_stride, weights, .. }) = task.weighted_sum {
                 let registers = columns / TILE_ELEMENTS;
                 let value = value.cast::<u16>().add(group * TILE_ROWS * value_stride);
                 tile_unit::load::<4>(weights.add(group * 2 * rows * TILE_UNITS), 4 * TILE_UNITS);
                 for_registers!(registers, |SUMS, i| {
-                    let asked = i * TILE_ROWS / registers..(i + 1) * TILE_ROWS / registers;
-                    prefetch_rows::<Avx512>(ahead, group * TILE_ROWS + asked.start, asked.len());
+                    ask_ahead(value.wrapping_add(i * TILE_ELEMENTS), value_stride, columns);
                     tile_unit::load::<5>(value.add(i * TILE_ELEMENTS).cast(), 2 * value_stride);
                     add_products::<SUMS, 4, 5>();
                     if i == registers / 2 {
@@ -150,18 +147,34 @@ impl Products {
     /// As [`step`], in its session.
     #[inline(always)]
     unsafe fn add(&self, rows: usize, group: usize, steps: Range<usize>) {
-        let all = self.columns / TILE_ELEMENTS;
         // SAFETY: the caller's.
         unsafe {
             let key = self.key.cast::<u16>().add(group * TILE_ROWS * self.key_stride);
             for step in steps {
-                let asked = step * TILE_ROWS / all..(step + 1) * TILE_ROWS / all;
-                prefetch_rows::<Avx512>(&self.ahead, group * TILE_ROWS + asked.start, asked.len());
+                ask_ahead(key.wrapping_add(step * TILE_ELEMENTS), self.key_stride, self.columns);
                 tile_unit::load::<5>(key.add(step * TILE_ELEMENTS).cast(), 2 * self.key_stride);
                 tile_unit::load::<7>(self.query.add(step * TILE_UNITS * rows), 4 * rows);
                 add_products::<6, 5, 7>();
             }
         }
+    }
+}
+
+/// How far ahead of the products cache lines are asked for. Loads do not wait for each other here, so that little is
+/// needed: the beginnings of pages, where the CPU does not know yet what comes next.
+const AHEAD_BYTES: usize = 8192;
+
+/// Asks for the lines of a tile register, as that which begins here, of rows of so many columns further on. Where the next
+/// tile is skipped, some are asked for in vain.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn ask_ahead(from: *const u16, stride: usize, columns: usize) {
+    let ahead = AHEAD_BYTES / (columns * size_of::<u16>()).next_power_of_two();
+    for row in 0..TILE_ROWS {
+        // SAFETY: the caller's.
+        unsafe { Avx512::prefetch(from.wrapping_add((ahead + row) * stride).cast()) }
     }
 }
 

@@ -44,7 +44,7 @@ impl<'a> HeadRows<'a> {
 
     /// What to ask for during a product with the rows from `first` on, at the given lanes, that is followed by one with
     /// the rows of `next` from `next_row` on. These need not be there: nothing but the cache learns of it.
-    fn ahead(&self, bytes: usize, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
+    fn ahead(&self, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
         let size = self.elements.dtype().size();
         let place = |rows: &Self, row: usize| {
             let start: *const u8 = match rows.elements {
@@ -60,7 +60,7 @@ impl<'a> HeadRows<'a> {
         };
         let (this, this_stride, this_row) = place(self, first);
         let (next, next_stride, next_row) = place(next, next_row);
-        let rows = bytes / this_row;
+        let rows = AHEAD_BYTES / this_row;
         Ahead { rows, this, this_stride, this_row, end: lanes.end, next, next_stride, next_row }
     }
 
@@ -292,7 +292,7 @@ impl InPlace {
             key: start.wrapping_byte_sub(lanes.start * key.stride * self.dtype.size()),
             key_stride: key.stride,
             columns: key.columns,
-            ahead: key.ahead(AHEAD_BYTES, first_key, &lanes, next, first_key + lanes.start),
+            ahead: key.ahead(first_key, &lanes, next, first_key + lanes.start),
             lanes,
             scores: scores.as_mut_ptr(),
         };
@@ -331,7 +331,7 @@ impl InPlace {
             value: start.wrapping_byte_sub(lanes.start * value.stride * self.dtype.size()),
             value_stride: value.stride,
             columns: value.columns,
-            ahead: value.ahead(AHEAD_BYTES, first_key, &lanes, next, first_key + TILE_KEYS),
+            ahead: value.ahead(first_key, &lanes, next, first_key + TILE_KEYS),
             lanes,
             out: out.as_mut_ptr(),
             out_stride,

@@ -4,10 +4,8 @@
 //! One stage after the other, memory would have nothing to do during the softmax, and each product would wait for the end
 //! of what it is made from. Side by side, a CPU finds loads of keys and of values to begin wherever it looks ahead.
 
-use std::ops::Range;
-
 use super::super::SUM_LANES;
-use super::{Ahead, HeadRows, InPlace, TILE_KEYS};
+use super::{HeadRows, InPlace, TILE_KEYS};
 use crate::attention::DType;
 
 /// The even and the odd columns of so many rows fit one tile register.
@@ -15,10 +13,6 @@ const MOST_ROWS: usize = 8;
 
 /// The sums of so many columns fit the tile registers beside what a step needs.
 const MOST_VALUE_COLUMNS: usize = 128;
-
-/// How far ahead of the products cache lines are asked for. Loads do not wait for each other here, so that little is
-/// needed: the beginnings of pages, where the CPU does not know yet what comes next.
-const AHEAD_BYTES: usize = 8192;
 
 /// The kernels of an instruction set.
 pub(super) struct Stages {
@@ -58,7 +52,6 @@ pub(super) struct Products {
     pub(super) key_stride: usize,
     /// `[keys][rows]`.
     pub(super) products: *mut f32,
-    pub(super) ahead: Ahead,
 }
 
 /// Scores of a tile become weights.
@@ -80,7 +73,6 @@ pub(super) struct WeightedSum {
     pub(super) value: *const (),
     pub(super) value_stride: usize,
     pub(super) out: *mut f32,
-    pub(super) ahead: Ahead,
 }
 
 /// Tiles on their way through the stages, each of [`TILE_KEYS`] keys.
@@ -214,8 +206,6 @@ impl<'w> Pipeline<'w> {
             "every row has its state"
         );
         let keys = |first: usize| first..first + TILE_KEYS;
-        let ahead =
-            |of: &HeadRows, Range { start, end }| of.ahead(AHEAD_BYTES, start, &(0..TILE_KEYS), of, end);
         let [new_weights, old_weights] = &mut self.weights;
         let step = Step {
             rows,
@@ -225,7 +215,6 @@ impl<'w> Pipeline<'w> {
                 key: key.pointer(&keys(first)),
                 key_stride: key.stride,
                 products: self.products.as_mut_ptr(),
-                ahead: ahead(key, keys(first)),
             }),
             exponentials: self.scored.map(|_| Exponentials {
                 scores: scores.as_ptr(),
@@ -241,7 +230,6 @@ impl<'w> Pipeline<'w> {
                 value: value.pointer(&keys(first)),
                 value_stride: value.stride,
                 out: out.as_mut_ptr(),
-                ahead: ahead(value, keys(first)),
             }),
         };
         // SAFETY: `pointer` has checked that the rows are there, and the lengths of all else are checked above or those of
