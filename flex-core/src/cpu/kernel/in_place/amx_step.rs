@@ -56,6 +56,12 @@ pub(super) unsafe fn update_maxima(task: &mut Maxima) {
             *largest = Avx512::reduce_max(all) * task.factor;
         }
         let max = std::slice::from_raw_parts_mut(task.max, task.rows);
+        if max.iter().zip(&largest).all(|(max, largest)| largest <= max && *max != f32::NEG_INFINITY) {
+            // So it is after the first tiles, most of the time.
+            task.rescale = [1.0; _];
+            task.shift.iter_mut().zip(max).for_each(|(shift, max)| *shift = -*max);
+            return;
+        }
         let (shift, rescale) = generic::rescale::<Avx512>(max, &largest);
         for row in 0..task.rows {
             (task.shift[row], task.rescale[row]) = (shift[row], rescale[row]);
@@ -95,12 +101,13 @@ pub(super) unsafe fn step(task: &Step) {
                 exponentials(task, group, 0);
             }
             exponentials(task, group, 1);
-            if let Some(WeightedSum { columns, value, value_stride, weights, .. }) = task.weighted_sum {
+            if let Some(WeightedSum { columns, value, value_stride, weights, ahead, .. }) = task.weighted_sum
+            {
                 let registers = columns / TILE_ELEMENTS;
                 let value = value.cast::<u16>().add(group * TILE_ROWS * value_stride);
                 tile_unit::load::<4>(weights.add(group * 2 * rows * TILE_UNITS), 4 * TILE_UNITS);
                 for_registers!(registers, |SUMS, i| {
-                    ask_ahead(value.wrapping_add(i * TILE_ELEMENTS), value_stride, columns);
+                    ask_ahead(value.wrapping_add(i * TILE_ELEMENTS), value_stride, ahead);
                     tile_unit::load::<5>(value.add(i * TILE_ELEMENTS).cast(), 2 * value_stride);
                     add_products::<SUMS, 4, 5>();
                     if i == registers / 2 {
@@ -151,7 +158,7 @@ impl Products {
         unsafe {
             let key = self.key.cast::<u16>().add(group * TILE_ROWS * self.key_stride);
             for step in steps {
-                ask_ahead(key.wrapping_add(step * TILE_ELEMENTS), self.key_stride, self.columns);
+                ask_ahead(key.wrapping_add(step * TILE_ELEMENTS), self.key_stride, self.ahead);
                 tile_unit::load::<5>(key.add(step * TILE_ELEMENTS).cast(), 2 * self.key_stride);
                 tile_unit::load::<7>(self.query.add(step * TILE_UNITS * rows), 4 * rows);
                 add_products::<6, 5, 7>();
@@ -160,21 +167,16 @@ impl Products {
     }
 }
 
-/// How far ahead of the products cache lines are asked for. Loads do not wait for each other here, so that little is
-/// needed: the beginnings of pages, where the CPU does not know yet what comes next.
-const AHEAD_BYTES: usize = 8192;
-
-/// Asks for the lines of a tile register, as that which begins here, of rows of so many columns further on. Where the next
-/// tile is skipped, some are asked for in vain.
+/// Asks for the lines of a tile register as that which begins here, so many rows further on. Where what follows is skipped,
+/// some are asked for in vain.
 ///
 /// # Safety
 /// The CPU has AVX-512.
 #[inline(always)]
-unsafe fn ask_ahead(from: *const u16, stride: usize, columns: usize) {
-    let ahead = AHEAD_BYTES / (columns * size_of::<u16>()).next_power_of_two();
-    for row in 0..TILE_ROWS {
+unsafe fn ask_ahead(from: *const u16, stride: usize, rows: usize) {
+    for row in rows..rows + TILE_ROWS {
         // SAFETY: the caller's.
-        unsafe { Avx512::prefetch(from.wrapping_add((ahead + row) * stride).cast()) }
+        unsafe { Avx512::prefetch(from.wrapping_add(row * stride).cast()) }
     }
 }
 

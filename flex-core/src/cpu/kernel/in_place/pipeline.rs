@@ -14,6 +14,10 @@ const MOST_ROWS: usize = 8;
 /// The sums of so many columns fit the tile registers beside what a step needs.
 const MOST_VALUE_COLUMNS: usize = 128;
 
+/// How far ahead of the products cache lines are asked for. Loads do not wait for each other here, so that little is
+/// needed: the beginnings of pages, where the CPU does not know yet what comes next.
+const AHEAD_BYTES: usize = 8192;
+
 /// The kernels of an instruction set.
 pub(super) struct Stages {
     /// Brings the products of a tile into the order of scores: `[keys][rows]` to rows of [`TILE_KEYS`].
@@ -50,6 +54,8 @@ pub(super) struct Products {
     pub(super) columns: usize,
     pub(super) key: *const (),
     pub(super) key_stride: usize,
+    /// So many rows ahead, cache lines are asked for.
+    pub(super) ahead: usize,
     /// `[keys][rows]`.
     pub(super) products: *mut f32,
 }
@@ -72,6 +78,8 @@ pub(super) struct WeightedSum {
     pub(super) columns: usize,
     pub(super) value: *const (),
     pub(super) value_stride: usize,
+    /// So many rows ahead, cache lines are asked for.
+    pub(super) ahead: usize,
     pub(super) out: *mut f32,
 }
 
@@ -206,6 +214,7 @@ impl<'w> Pipeline<'w> {
             "every row has its state"
         );
         let keys = |first: usize| first..first + TILE_KEYS;
+        let ahead = |of: &HeadRows| AHEAD_BYTES / (of.columns * DType::BF16.size());
         let [new_weights, old_weights] = &mut self.weights;
         let step = Step {
             rows,
@@ -214,6 +223,7 @@ impl<'w> Pipeline<'w> {
                 columns: key.columns,
                 key: key.pointer(&keys(first)),
                 key_stride: key.stride,
+                ahead: ahead(key),
                 products: self.products.as_mut_ptr(),
             }),
             exponentials: self.scored.map(|_| Exponentials {
@@ -229,6 +239,7 @@ impl<'w> Pipeline<'w> {
                 columns: value.columns,
                 value: value.pointer(&keys(first)),
                 value_stride: value.stride,
+                ahead: ahead(value),
                 out: out.as_mut_ptr(),
             }),
         };
