@@ -13,7 +13,7 @@ use super::super::tile_unit::{
 };
 use super::super::{SUM_LANES, TILE_KEYS};
 use super::amx::{for_registers, scores_of_rows};
-use super::pipeline::{Exponentials, Maxima, Products, Step, WeightedSum};
+use super::pipeline::{Exponentials, Maxima, Products, Step, WeightedSum, product_stride};
 use super::widen::LaneSums;
 
 /// The shapes of the registers for so many rows.
@@ -32,12 +32,37 @@ static SHAPES: [Configuration; TILE_ROWS / 2 + 1] = {
 const GROUPS: usize = TILE_KEYS / TILE_ROWS;
 
 /// # Safety
-/// The CPU has AVX-512; there are the products and the scores of so many rows.
+/// The CPU has AVX-512; there are the products, [`product_stride`] apart, and the scores of so many rows.
 #[inline(always)]
 pub(super) unsafe fn order(products: *const f32, rows: usize, scores: *mut f32) {
     for group in 0..GROUPS {
         // SAFETY: the caller's.
-        unsafe { scores_of_rows(products.add(group * TILE_ROWS * rows), rows, scores.add(group * TILE_ROWS)) }
+        unsafe {
+            let products = products.add(group * TILE_ROWS * product_stride(rows));
+            let scores = scores.add(group * TILE_ROWS);
+            if rows > 4 {
+                scores_of_rows(products, rows, scores);
+                continue;
+            }
+            // Of key 4k + i, the four rows are quarter i of vector k.
+            let vector = |k: usize| Avx512::load(products.add(16 * k));
+            let low = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+            let high = _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+            let first = _mm512_permutex2var_ps(vector(0), low, vector(1));
+            let last = _mm512_permutex2var_ps(vector(2), low, vector(3));
+            Avx512::store(scores, _mm512_shuffle_f32x4::<0x44>(first, last));
+            if rows > 1 {
+                Avx512::store(scores.add(TILE_KEYS), _mm512_shuffle_f32x4::<0xee>(first, last));
+            }
+            if rows > 2 {
+                let first = _mm512_permutex2var_ps(vector(0), high, vector(1));
+                let last = _mm512_permutex2var_ps(vector(2), high, vector(3));
+                Avx512::store(scores.add(2 * TILE_KEYS), _mm512_shuffle_f32x4::<0x44>(first, last));
+                if rows > 3 {
+                    Avx512::store(scores.add(3 * TILE_KEYS), _mm512_shuffle_f32x4::<0xee>(first, last));
+                }
+            }
+        }
     }
 }
 
@@ -95,8 +120,8 @@ pub(super) unsafe fn step(task: &Step) {
                 products.add(rows, group, 0..half);
                 exponentials(task, group, 0);
                 products.add(rows, group, half..all);
-                let to = products.products.add(group * TILE_ROWS * rows);
-                tile_unit::store::<6>(to, 4 * rows);
+                let stride = product_stride(rows);
+                tile_unit::store::<6>(products.products.add(group * TILE_ROWS * stride), 4 * stride);
             } else {
                 exponentials(task, group, 0);
             }

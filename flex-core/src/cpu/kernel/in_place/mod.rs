@@ -9,6 +9,10 @@ mod amx;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx_step;
 mod generic;
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    allow(dead_code, reason = "only tile registers have stages")
+)]
 mod pipeline;
 #[cfg(test)]
 mod tests;

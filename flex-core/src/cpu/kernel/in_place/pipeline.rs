@@ -14,13 +14,18 @@ const MOST_ROWS: usize = 8;
 /// The sums of so many columns fit the tile registers beside what a step needs.
 const MOST_VALUE_COLUMNS: usize = 128;
 
+/// The distance from the products of one key to those of the next: four keys fill a vector where rows are few.
+pub(super) fn product_stride(rows: usize) -> usize {
+    rows.max(4)
+}
+
 /// How far ahead of the products cache lines are asked for. Loads do not wait for each other here, so that little is
 /// needed: the beginnings of pages, where the CPU does not know yet what comes next.
 const AHEAD_BYTES: usize = 8192;
 
 /// The kernels of an instruction set.
 pub(super) struct Stages {
-    /// Brings the products of a tile into the order of scores: `[keys][rows]` to rows of [`TILE_KEYS`].
+    /// Brings the products of a tile into the order of scores: `[keys][product_stride(rows)]` to rows of [`TILE_KEYS`].
     pub(super) order: unsafe fn(*const f32, usize, *mut f32),
     pub(super) update_maxima: unsafe fn(&mut Maxima),
     pub(super) step: unsafe fn(&Step),
@@ -56,7 +61,7 @@ pub(super) struct Products {
     pub(super) key_stride: usize,
     /// So many rows ahead, cache lines are asked for.
     pub(super) ahead: usize,
-    /// `[keys][rows]`.
+    /// `[keys][product_stride(rows)]`.
     pub(super) products: *mut f32,
 }
 
@@ -115,7 +120,7 @@ pub(in crate::cpu) struct Operands<'a, 'k> {
 impl<'w> Pipeline<'w> {
     /// The floats of [`new`](Self::new)'s buffer.
     pub(in crate::cpu) fn buffer_len(rows: usize) -> usize {
-        TILE_KEYS * rows + 2 * Self::weights_len(rows)
+        TILE_KEYS * product_stride(rows) + 2 * Self::weights_len(rows)
     }
 
     fn weights_len(rows: usize) -> usize {
@@ -133,7 +138,8 @@ impl<'w> Pipeline<'w> {
         if rows > MOST_ROWS || value_dim > MOST_VALUE_COLUMNS {
             return None;
         }
-        let (products, weights) = buffer[..Self::buffer_len(rows)].split_at_mut(TILE_KEYS * rows);
+        let (products, weights) =
+            buffer[..Self::buffer_len(rows)].split_at_mut(TILE_KEYS * product_stride(rows));
         Some(Self {
             stages,
             rows,
