@@ -31,8 +31,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::attention::{AttentionError, ElementsMut, Problem};
 use crate::isa::{Available, InstructionSet};
 use crate::rows::RowProgram;
-use item::Job;
-use kernel::Kernels;
+use item::{Item, Job};
+use kernel::{InPlace, Kernels};
 use output::Output;
 use tiles::Tiles;
 use workspace::Plan;
@@ -90,30 +90,53 @@ pub fn attention(
         score: score.as_ref(),
     };
     let in_place = decode::kernels(problem, &shape, isa);
-    let mut plan = workspace::take_plan();
-    let Plan { items, partials } = &mut plan;
-    items.clear();
     let splits = match in_place {
-        Some(_) => {
-            decode::items(&shape, items);
-            shape.kv_len.div_ceil(decode::part_keys(&shape))
-        }
-        None => {
-            schedule::items(&shape, &tiles, job.kernels, items);
-            schedule::splits(&shape)
-        }
+        Some(_) => shape.kv_len.div_ceil(decode::part_keys(&shape)),
+        None => schedule::splits(&shape),
     };
     let output = Output::new(out, shape.rows(), shape.value_dim, lse, max_scores);
-    let partial_output = (splits > 1).then(|| {
-        partials.prepare(&shape, splits);
-        partials.output()
-    });
-    let to = partial_output.as_ref().unwrap_or(&output);
-    // The fault of the first item in the list.
+    let mut plan = workspace::take_plan();
+    let all_heads = shape.batch * shape.kv_heads;
+    let at_a_time = match in_place {
+        None if splits == 1 => all_heads,
+        _ => split::heads_at_a_time(&shape, splits),
+    };
+    for first in (0..all_heads).step_by(at_a_time) {
+        let heads = first..all_heads.min(first + at_a_time);
+        let Plan { items, partials } = &mut plan;
+        items.clear();
+        match in_place {
+            Some(_) => decode::items(&shape, heads.clone(), items),
+            None => schedule::items(&shape, heads.clone(), &tiles, job.kernels, items),
+        }
+        let partial_output = (splits > 1).then(|| {
+            partials.prepare(&shape, heads, splits);
+            partials.output()
+        });
+        run_items(&job, in_place, options.threads, items, partial_output.as_ref().unwrap_or(&output))?;
+        if splits > 1 {
+            plan.partials.combine(&shape, &output);
+        }
+    }
+    workspace::keep_plan(plan);
+    Ok(())
+}
+
+/// Runs the items on some threads.
+///
+/// # Errors
+/// The fault of the first item in the list.
+fn run_items(
+    job: &Job,
+    in_place: Option<&InPlace>,
+    threads: Option<usize>,
+    items: &[Item],
+    to: &Output,
+) -> Result<(), AttentionError> {
     let fault: Mutex<Option<(usize, AttentionError)>> = Mutex::new(None);
-    schedule::run(options.threads, items.len(), |i| {
+    schedule::run(threads, items.len(), |i| {
         let result = workspace::with(|workspace| match in_place {
-            Some(in_place) => decode::run(&job, in_place, &items[i], to, workspace),
+            Some(in_place) => decode::run(job, in_place, &items[i], to, workspace),
             None => job.run(&items[i], to, workspace),
         });
         if let Err(error) = result {
@@ -123,12 +146,8 @@ pub fn attention(
             }
         }
     });
-    if let Some((_, error)) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
     }
-    if splits > 1 {
-        plan.partials.combine(&shape, &output);
-    }
-    workspace::keep_plan(plan);
-    Ok(())
 }

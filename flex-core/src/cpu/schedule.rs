@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::item::Item;
-use super::kernel::{Kernels, Packing};
+use super::kernel::{Kernels, Packing, TILE_KEYS};
 use super::pass::BLOCK_ROWS;
+use super::split;
 use super::tiles::Tiles;
 use crate::attention::Shape;
 
@@ -16,16 +17,27 @@ const ITEM_ROWS: usize = 256;
 /// Items are made smaller, down to one block, until there are this many.
 const ENOUGH_ITEMS: usize = 16;
 /// Where one block holds all queries of a key/value head (decoding), its keys are split into parts of this length.
-pub(super) const SPLIT_KEYS: usize = 2048;
+const SPLIT_KEYS: usize = 2048;
 
 /// The number of parts that the keys of every row are split into.
 pub(super) fn splits(shape: &Shape) -> usize {
-    if shape.group() * shape.q_len <= BLOCK_ROWS { shape.kv_len.div_ceil(SPLIT_KEYS) } else { 1 }
+    if shape.group() * shape.q_len <= BLOCK_ROWS { shape.kv_len.div_ceil(split_keys(shape)) } else { 1 }
 }
 
-/// Puts the items of a problem into an empty list, the most expensive first. They depend on the problem only, not on the
-/// threads.
-pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels, items: &mut Vec<Item>) {
+/// The keys of a part: more where there would be too many parts.
+fn split_keys(shape: &Shape) -> usize {
+    SPLIT_KEYS.max(shape.kv_len.div_ceil(split::most_parts(shape))).next_multiple_of(TILE_KEYS)
+}
+
+/// Puts the items of some key/value heads, numbered `batch · kv_heads + kv_head`, into an empty list, the most expensive
+/// first. They depend on the problem only, not on the threads.
+pub(super) fn items(
+    shape: &Shape,
+    kv_heads: Range<usize>,
+    tiles: &Tiles,
+    kernels: &Kernels,
+    items: &mut Vec<Item>,
+) {
     let group = shape.group();
     // Packing weighs more where products are faster.
     let mut rows = if kernels.packing == Packing::Bf16Tiles { 2 * ITEM_ROWS } else { ITEM_ROWS };
@@ -42,24 +54,25 @@ pub(super) fn items(shape: &Shape, tiles: &Tiles, kernels: &Kernels, items: &mut
     }
     let splits = splits(shape);
     let (heads_each, queries_each) = if splits == 1 { parts(rows) } else { (group, shape.q_len) };
-    items.reserve(count((heads_each, queries_each)) * splits);
-    for batch in 0..shape.batch {
-        for kv_head in 0..shape.kv_heads {
-            for heads in chunks(group, heads_each) {
-                let heads = kv_head * group + heads.start..kv_head * group + heads.end;
-                for queries in chunks(shape.q_len, queries_each) {
-                    let cost = heads.clone().map(|h| tiles.cost(batch, h, &queries)).sum();
-                    let heads = heads.clone();
-                    if splits == 1 {
-                        let keys = 0..shape.kv_len;
-                        items.push(Item { batch, kv_head, heads, queries, keys, cost, partial: None });
-                        continue;
-                    }
-                    for keys in chunks(shape.kv_len, SPLIT_KEYS) {
-                        let partial = Some(items.len() * heads.len() * queries.len());
-                        let (heads, queries) = (heads.clone(), queries.clone());
-                        items.push(Item { batch, kv_head, heads, queries, keys, cost, partial });
-                    }
+    items.reserve(
+        count((heads_each, queries_each)) / (shape.batch * shape.kv_heads) * kv_heads.len() * splits,
+    );
+    for kv_head in kv_heads {
+        let (batch, kv_head) = (kv_head / shape.kv_heads, kv_head % shape.kv_heads);
+        for heads in chunks(group, heads_each) {
+            let heads = kv_head * group + heads.start..kv_head * group + heads.end;
+            for queries in chunks(shape.q_len, queries_each) {
+                let cost = heads.clone().map(|h| tiles.cost(batch, h, &queries)).sum();
+                let heads = heads.clone();
+                if splits == 1 {
+                    let keys = 0..shape.kv_len;
+                    items.push(Item { batch, kv_head, heads, queries, keys, cost, partial: None });
+                    continue;
+                }
+                for keys in chunks(shape.kv_len, split_keys(shape)) {
+                    let partial = Some(items.len() * heads.len() * queries.len());
+                    let (heads, queries) = (heads.clone(), queries.clone());
+                    items.push(Item { batch, kv_head, heads, queries, keys, cost, partial });
                 }
             }
         }

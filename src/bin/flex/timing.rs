@@ -27,6 +27,16 @@ pub(crate) fn repeated<E>(mut call: impl FnMut() -> Result<(), E>) -> Result<Rep
         call()?;
         times.push(before.elapsed().as_secs_f64() * 1e3);
     }
+    Ok(Repeated { median_ms: median(&mut times), least_ms: least(&times), calls: times.len() })
+}
+
+/// The median of some times, which are sorted. There is at least one.
+pub(crate) fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(Repeated { median_ms: times[times.len() / 2], least_ms: times[0], calls: times.len() })
+    times[times.len() / 2]
+}
+
+/// The shortest of some times.
+pub(crate) fn least(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
 }

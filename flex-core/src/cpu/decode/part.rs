@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::item::{Item, Job};
-use super::super::kernel::{HeadRows, InPlace, SUM_LANES, SoftmaxRows, TILE_KEYS};
+use super::super::kernel::{HeadRows, InPlace, Operands, Pipeline, SUM_LANES, SoftmaxRows, TILE_KEYS};
 use super::super::output::{Output, RowResult};
 use super::super::pack::{Head, RowBuffer};
 use super::super::tiles::{Coverage, tile_of};
@@ -56,7 +56,7 @@ fn run_with(
     let evaluator = |program, registers| RowEvaluator::with(program, TILE_KEYS, job.isa.set(), registers);
     let (mask_registers, score_registers) =
         (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
-    let Workspace { query, value, scores, plain_scores, out, max, sums, rescale, keep, scratch, .. } =
+    let Workspace { query, key, value, scores, plain_scores, out, max, sums, rescale, keep, scratch, .. } =
         workspace;
     keep.resize(keep.len().max(rows * TILE_KEYS), 0);
     let mut part = Part {
@@ -77,6 +77,8 @@ fn run_with(
         sums: sums.take(rows * SUM_LANES),
         rescale: rescale.take(rows),
         scratch: value.take(in_place.scratch_len()),
+        pipeline: Pipeline::new(in_place, rows, value_dim, key.take(Pipeline::buffer_len(rows))),
+        masked: false,
         mask: job.mask.as_ref().map(|program| evaluator(program, mask_registers)),
         score: job.score.as_ref().map(|program| evaluator(program, score_registers)),
     };
@@ -119,6 +121,10 @@ struct Part<'w, 'p> {
     sums: &'w mut [f32],
     rescale: &'w mut [f32],
     scratch: &'w mut [f32],
+    /// For tiles that are there with all their keys, if the kernels have one.
+    pipeline: Option<Pipeline<'w>>,
+    /// Whether `keep` says what is kept of the last tile that entered the pipeline.
+    masked: bool,
     mask: Option<RowEvaluator<'p>>,
     score: Option<RowEvaluator<'p>>,
 }
@@ -163,13 +169,21 @@ impl Part<'_, '_> {
         while let Some(key) = next(self.heads.clone(), self.batch, from).filter(|key| *key < keys.end) {
             let tile = tile_of(key, job.shape.kv_len);
             from = tile.end;
-            self.tile(tile)?;
+            self.complete_scores()?;
+            let Some(Kept { lanes, masked }) = self.kept(&tile)? else { continue };
+            if self.pipeline.is_some() && lanes == (0..TILE_KEYS) {
+                self.masked = masked;
+                self.step(Some(tile.start));
+            } else {
+                self.drain()?;
+                self.tile(tile, lanes, masked)?;
+            }
         }
-        Ok(())
+        self.drain()
     }
 
-    fn tile(&mut self, keys: Range<usize>) -> Result<(), ModFault> {
-        let Some(Kept { lanes, masked }) = self.kept(&keys)? else { return Ok(()) };
+    /// A tile by itself, one stage after the other.
+    fn tile(&mut self, keys: Range<usize>, lanes: Range<usize>, masked: bool) -> Result<(), ModFault> {
         let scores = if self.score.is_some() { &mut *self.plain_scores } else { &mut *self.scores };
         self.in_place.scores(self.query, &self.key, keys.start, lanes.clone(), scores, &self.value);
         self.modify_scores(&keys, &lanes, masked)?;
@@ -178,14 +192,12 @@ impl Part<'_, '_> {
         let softmax = self.in_place.softmax;
         let width = softmax.lanes;
         let vectors = lanes.start / width * width..lanes.end.next_multiple_of(width);
-        for (scores, keep) in self.scores.chunks_exact_mut(TILE_KEYS).zip(self.keep.chunks_exact(TILE_KEYS)) {
+        for scores in self.scores.chunks_exact_mut(TILE_KEYS) {
             scores[vectors.start..lanes.start].fill(f32::NEG_INFINITY);
             scores[lanes.end..vectors.end].fill(f32::NEG_INFINITY);
-            if masked {
-                for (score, &keep) in scores[lanes.clone()].iter_mut().zip(&keep[lanes.clone()]) {
-                    *score = if keep != 0 { *score } else { f32::NEG_INFINITY };
-                }
-            }
+        }
+        if masked {
+            self.drop_scores(&lanes);
         }
         let state = SoftmaxRows { max: self.max, sums: self.sums, rescale: self.rescale };
         softmax.softmax(self.scores, lanes.clone(), None, self.factor, state);
@@ -200,6 +212,47 @@ impl Part<'_, '_> {
             &self.key,
         );
         Ok(())
+    }
+
+    /// Makes the scores of the last tile that entered the pipeline those that its softmax takes, if there is one.
+    fn complete_scores(&mut self) -> Result<(), ModFault> {
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+        let scores = if self.score.is_some() { &mut *self.plain_scores } else { &mut *self.scores };
+        let Some(tile) = pipeline.take_scores(scores) else { return Ok(()) };
+        self.modify_scores(&(tile..tile + TILE_KEYS), &(0..TILE_KEYS), self.masked)?;
+        if self.masked {
+            self.drop_scores(&(0..TILE_KEYS));
+        }
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.update_maxima(tile, self.scores, self.factor, self.max, self.sums);
+        }
+        Ok(())
+    }
+
+    /// Takes all tiles in the pipeline one stage on.
+    fn step(&mut self, tile: Option<usize>) {
+        let Some(pipeline) = &mut self.pipeline else { return };
+        let (query, key, value, scores) = (&*self.query, &self.key, &self.value, &*self.scores);
+        let factor = self.factor;
+        pipeline.step(tile, Operands { query, key, value, scores, factor, sums: self.sums, out: self.out });
+    }
+
+    /// Takes all tiles in the pipeline through it.
+    fn drain(&mut self) -> Result<(), ModFault> {
+        while self.pipeline.as_ref().is_some_and(|pipeline| !pipeline.is_empty()) {
+            self.complete_scores()?;
+            self.step(None);
+        }
+        Ok(())
+    }
+
+    /// Scores of keys that are not kept become −∞.
+    fn drop_scores(&mut self, lanes: &Range<usize>) {
+        for (scores, keep) in self.scores.chunks_exact_mut(TILE_KEYS).zip(self.keep.chunks_exact(TILE_KEYS)) {
+            for (score, &keep) in scores[lanes.clone()].iter_mut().zip(&keep[lanes.clone()]) {
+                *score = if keep != 0 { *score } else { f32::NEG_INFINITY };
+            }
+        }
     }
 
     /// What is kept of a tile; `None` if nothing is. Faults of the mask were ruled out when its block mask was built.

@@ -1,7 +1,10 @@
 //! When and how a problem is decoded.
 
+use std::ops::Range;
+
 use super::super::item::Item;
 use super::super::kernel::{HeadRows, InPlace, TILE_KEYS};
+use super::super::split;
 use crate::attention::{Problem, Shape};
 use crate::isa::Available;
 
@@ -9,9 +12,9 @@ use crate::isa::Available;
 const MOST_ROWS: usize = 16;
 
 /// Parts are this long, …
-const LONGEST_PART: usize = 2048;
+const LONGEST_PART: usize = 8192;
 /// … or shorter, down to this, …
-const SHORTEST_PART: usize = 512;
+const SHORTEST_PART: usize = 1024;
 /// … where there would be fewer than this many.
 const ENOUGH_PARTS: usize = 64;
 
@@ -29,28 +32,28 @@ pub(in super::super) fn kernels(
 /// The keys of a part: a multiple of the keys of a tile.
 pub(in super::super) fn part_keys(shape: &Shape) -> usize {
     let all = shape.batch * shape.kv_heads * shape.kv_len;
-    (all / ENOUGH_PARTS).clamp(SHORTEST_PART, LONGEST_PART) / TILE_KEYS * TILE_KEYS
+    let good = (all / ENOUGH_PARTS).clamp(SHORTEST_PART, LONGEST_PART);
+    good.max(shape.kv_len.div_ceil(split::most_parts(shape))).next_multiple_of(TILE_KEYS)
 }
 
-/// Puts an item for each part into an empty list: `[batch, kv_heads, parts]`.
-pub(in super::super) fn items(shape: &Shape, items: &mut Vec<Item>) {
+/// Puts an item for each part of some heads, numbered `batch · kv_heads + kv_head`, into an empty list: `[heads, parts]`.
+pub(in super::super) fn items(shape: &Shape, heads: Range<usize>, items: &mut Vec<Item>) {
     let (each, group) = (part_keys(shape), shape.group());
     let parts = shape.kv_len.div_ceil(each);
-    items.reserve(shape.batch * shape.kv_heads * parts);
-    for batch in 0..shape.batch {
-        for kv_head in 0..shape.kv_heads {
-            for start in (0..shape.kv_len).step_by(each) {
-                let keys = start..(start + each).min(shape.kv_len);
-                items.push(Item {
-                    batch,
-                    kv_head,
-                    heads: kv_head * group..(kv_head + 1) * group,
-                    queries: 0..shape.q_len,
-                    cost: keys.len() as u64,
-                    keys,
-                    partial: (parts > 1).then(|| items.len() * group * shape.q_len),
-                });
-            }
+    items.reserve(heads.len() * parts);
+    for head in heads {
+        let (batch, kv_head) = (head / shape.kv_heads, head % shape.kv_heads);
+        for start in (0..shape.kv_len).step_by(each) {
+            let keys = start..(start + each).min(shape.kv_len);
+            items.push(Item {
+                batch,
+                kv_head,
+                heads: kv_head * group..(kv_head + 1) * group,
+                queries: 0..shape.q_len,
+                cost: keys.len() as u64,
+                keys,
+                partial: (parts > 1).then(|| items.len() * group * shape.q_len),
+            });
         }
     }
 }

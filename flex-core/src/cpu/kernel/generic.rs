@@ -162,7 +162,7 @@ unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) 
 }
 
 /// The rows whose maxima are updated together, in whole vectors.
-const GROUP: usize = 16;
+pub(super) const GROUP: usize = 16;
 
 /// One step of the online softmax: scores become weights, in place.
 ///
@@ -181,9 +181,11 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
         // SAFETY: as promised by the caller.
         unsafe {
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone());
+                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone()) * task.factor;
             }
-            let (shift, rescale) = rescale::<S>(task, first, rows, &largest);
+            let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
+            let (shift, rescale) = rescale::<S>(max, &largest);
+            task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
                 let row = task.scores.add((first + r) * TILE_KEYS);
@@ -241,34 +243,30 @@ unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors
     }
 }
 
-/// Updates the maxima of a group of rows; returns what each row adds to its scores, and what it multiplies earlier sums
-/// and outputs by.
+/// Updates the maxima of a group of rows for the largest of their new scores, in the same units; returns what each row adds
+/// to its scores, and what it multiplies earlier sums and outputs by.
 ///
 /// # Safety
-/// As [`softmax`].
+/// The CPU has the features of `S`.
 #[inline(always)]
-unsafe fn rescale<S: Simd>(
-    task: &Softmax,
-    first: usize,
-    rows: usize,
+pub(super) unsafe fn rescale<S: Simd>(
+    max: &mut [f32],
     largest: &[f32; GROUP],
 ) -> ([f32; GROUP], [f32; GROUP]) {
     let (mut shift, mut rescale) = ([0.0; GROUP], [0.0; GROUP]);
-    // SAFETY: as promised by the caller; a group is whole vectors.
-    unsafe {
-        let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
-        for (r, max) in max.iter_mut().enumerate() {
-            let (before, now) = (*max, max.max(largest[r] * task.factor));
-            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
-            *max = now;
-            shift[r] = -reference;
-            rescale[r] = before - reference;
-        }
-        for v in (0..GROUP).step_by(S::LANES) {
+    for (r, max) in max.iter_mut().enumerate() {
+        let (before, now) = (*max, max.max(largest[r]));
+        let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
+        *max = now;
+        shift[r] = -reference;
+        rescale[r] = before - reference;
+    }
+    for v in (0..GROUP).step_by(S::LANES) {
+        // SAFETY: the caller's; a group is whole vectors.
+        unsafe {
             let at = rescale.as_mut_ptr().add(v);
             S::store(at, S::exp2(S::load(at)));
         }
-        task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
     }
     (shift, rescale)
 }

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
-pub(super) use in_place::{HeadRows, InPlace};
+pub(super) use in_place::{HeadRows, InPlace, Operands, Pipeline};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use flex_attention::prelude::*;
+use flex_attention::{Error, FlexAttention};
 use flex_core::cpu::{CpuOptions, peak_gflops};
 use serde::Serialize;
 
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// Queries a sequence of the case `decode`.
     #[arg(long, default_value_t = 1)]
     queries: usize,
+    /// Keys and values of so many layers, one call each in turn, in the case `decode` on the CPU: a real decoder's do not
+    /// stay in a cache.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    layers: u32,
     /// Components of a query, a key and a value.
     #[arg(long, default_value_t = 64)]
     head_dim: usize,
@@ -238,6 +243,38 @@ impl<'a> Setup<'a> {
         })
     }
 
+    /// A call of attention with the options of the command line.
+    fn call<'c>(
+        &self,
+        [query, key, value]: [&'c Tensor; 3],
+        (score, block_mask): (Option<&'c ScoreMod>, Option<&'c BlockMask>),
+    ) -> FlexAttention<'c> {
+        let mut call = flex_attention(query, key, value);
+        if let Some(score) = score {
+            call = call.score_mod(score);
+        }
+        if let Some(block_mask) = block_mask {
+            call = call.block_mask(block_mask);
+        }
+        if let Some(threads) = self.args.threads {
+            call = call.threads(threads);
+        }
+        #[cfg(feature = "cuda")]
+        {
+            call = call.cuda(cuda::options(self.args.kernel));
+        }
+        call
+    }
+
+    /// Keys and values of every layer, each in memory of its own.
+    fn layers(&self, key: &Tensor, value: &Tensor) -> Result<Vec<[Tensor; 2]>, Error> {
+        let mut layers = vec![[key.clone(), value.clone()]];
+        for _ in 1..self.args.layers {
+            layers.push([key.to_dtype(key.dtype())?, value.to_dtype(value.dtype())?]);
+        }
+        Ok(layers)
+    }
+
     fn measure(&self, case: Case) -> Result<Measured, ProgramError> {
         let &Args { batch, heads, seq_len, head_dim, .. } = self.args;
         let mask = case.mask(seq_len)?;
@@ -254,23 +291,8 @@ impl<'a> Setup<'a> {
 
         let [query, key, value] =
             [host_query.to(&self.device)?, self.key.to(&self.device)?, self.value.to(&self.device)?];
-        let call = || {
-            let mut call = flex_attention(&query, &key, &value);
-            if let Some(score) = &score {
-                call = call.score_mod(score);
-            }
-            if let Some(block_mask) = &block_mask {
-                call = call.block_mask(block_mask);
-            }
-            if let Some(threads) = self.args.threads {
-                call = call.threads(threads);
-            }
-            #[cfg(feature = "cuda")]
-            {
-                call = call.cuda(cuda::options(self.args.kernel));
-            }
-            call
-        };
+        let mods = (score.as_ref(), block_mask.as_ref());
+        let call = || self.call([&query, &key, &value], mods);
         let mut out = call().run()?;
         let cpu = CpuOptions { threads: self.args.threads, ..CpuOptions::default() };
         let peak = || (self.args.backend == Backend::Cpu).then(|| peak_gflops(&cpu, key.dtype()));
@@ -279,7 +301,10 @@ impl<'a> Setup<'a> {
             #[cfg(feature = "cuda")]
             Device::Cuda(gpu) => cuda::median_ms(gpu, || call().run_into(&mut out))?,
             _ if case == Case::Decode => {
-                let (ms, measured) = reading::measure(&cpu, [&key, &value], || call().run_into(&mut out))?;
+                let layers = self.layers(&key, &value)?;
+                let call =
+                    |[key, value]: &[Tensor; 2]| self.call([&query, key, value], mods).run_into(&mut out);
+                let (ms, measured) = reading::measure(&cpu, &layers, call)?;
                 reading = Some(measured);
                 ms
             }

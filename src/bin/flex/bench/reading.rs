@@ -10,12 +10,18 @@ use flex_core::attention::Elements;
 use flex_core::cpu::{CpuOptions, ReadLoop};
 use serde::Serialize;
 
+use crate::timing::{least, median};
+
 /// The calls and the read loops have their turn this many times: all meet the same weather.
 const ROUNDS: usize = 15;
 
 /// Medians of one run, over the same memory.
 #[derive(Debug, Serialize)]
 pub(super) struct Reading {
+    /// The keys and values of so many layers are visited in turns, as a decoder does.
+    layers: usize,
+    /// All of them, in GB: what the caches would have to hold.
+    gigabytes: f64,
     /// Keys and values over the time of a call, in GB/s.
     gb_per_s: f64,
     /// What the fastest loop that only reads them reaches.
@@ -31,58 +37,56 @@ pub(super) struct Reading {
 
 impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { gb_per_s, read_loop_gb_per_s, read_loop, read_loops, fraction, fraction_of_shortest } =
-            self;
+        let Self { layers, gigabytes, gb_per_s, read_loop_gb_per_s, read_loop, read_loops, .. } = self;
+        let Self { fraction, fraction_of_shortest, .. } = self;
         write!(
             f,
-            "Keys and values are read at {gb_per_s:.1} GB/s: {fraction:.2} of the {read_loop_gb_per_s:.1} GB/s of the \
-             fastest of {read_loops} loops that only read them ({read_loop}); {fraction_of_shortest:.2} by the shortest times."
+            "Keys and values ({gigabytes:.2} GB, layers: {layers}) are read at {gb_per_s:.1} GB/s: {fraction:.2} of the \
+             {read_loop_gb_per_s:.1} GB/s of the fastest of {read_loops} loops that only read them ({read_loop}); \
+             {fraction_of_shortest:.2} by the shortest times."
         )
     }
 }
 
-/// The median time of a call in milliseconds, and what that means for reading `tensors`, which are contiguous and on the
-/// host.
+/// The median time of a call in milliseconds, and what that means for reading keys and values, which are contiguous and on
+/// the host. A round calls attention with those of every layer in turn; so what a call reads has left the caches where
+/// all layers together are larger.
 pub(super) fn measure(
     options: &CpuOptions,
-    tensors: [&Tensor; 2],
-    mut call: impl FnMut() -> Result<(), Error>,
+    layers: &[[Tensor; 2]],
+    mut call: impl FnMut(&[Tensor; 2]) -> Result<(), Error>,
 ) -> Result<(f64, Reading), Error> {
-    let memory = tensors.map(bytes);
+    let memory: Vec<&[u8]> = layers.iter().flatten().map(bytes).collect();
     let loops: Vec<ReadLoop> = ReadLoop::all().collect();
-    let mut of_calls = Vec::with_capacity(ROUNDS);
+    let mut of_rounds = Vec::with_capacity(ROUNDS);
     let mut of_loops = vec![Vec::with_capacity(ROUNDS); loops.len()];
-    call()?;
+    layers.iter().try_for_each(&mut call)?;
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        call()?;
-        of_calls.push(start.elapsed().as_secs_f64() * 1e3);
+        layers.iter().try_for_each(&mut call)?;
+        of_rounds.push(start.elapsed().as_secs_f64() * 1e3);
         for (times, read) in of_loops.iter_mut().zip(&loops) {
             let start = Instant::now();
             read.run(options, &memory);
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let shortest = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let fraction_of_shortest = shortest(&of_loops.concat()) / shortest(&of_calls);
-    let ms = median(of_calls);
-    let of_loops = of_loops.into_iter().map(median).zip(loops);
-    let (loop_ms, fastest) = of_loops.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are loops");
+    let fraction_of_shortest = least(&of_loops.concat()) / least(&of_rounds);
+    let ms = median(&mut of_rounds);
+    let medians = of_loops.iter_mut().map(|times| median(times)).zip(&loops);
+    let (loop_ms, fastest) = medians.min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are loops");
     let gigabytes = memory.iter().map(|memory| memory.len()).sum::<usize>() as f64 / 1e9;
     let reading = Reading {
+        layers: layers.len(),
+        gigabytes,
         gb_per_s: gigabytes / ms * 1e3,
         read_loop_gb_per_s: gigabytes / loop_ms * 1e3,
         read_loop: fastest.to_string(),
-        read_loops: ReadLoop::all().count(),
+        read_loops: loops.len(),
         fraction: loop_ms / ms,
         fraction_of_shortest,
     };
-    Ok((ms, reading))
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    Ok((ms / layers.len() as f64, reading))
 }
 
 /// The elements of a tensor on the host.

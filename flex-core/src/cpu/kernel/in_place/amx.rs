@@ -137,20 +137,18 @@ unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
 /// # Safety
 /// The CPU has AVX-512; there are so many sums and scores.
 #[inline(always)]
-unsafe fn scores_of_rows(sums: *const f32, rows: usize, scores: *mut f32) {
+pub(super) unsafe fn scores_of_rows(sums: *const f32, rows: usize, scores: *mut f32) {
     // SAFETY: the caller's.
     unsafe {
         for row in (0..rows).step_by(4) {
             let few = 4.min(rows - row);
             let mask = (1 << few) - 1;
-            // Of key 4k + i, the four rows are quarter i of vector k.
-            let vectors: [__m512; 4] = std::array::from_fn(|k| {
-                let quarter = |i: usize| _mm_maskz_loadu_ps(mask, sums.add((4 * k + i) * rows + row));
-                let [a, b, c, d] = std::array::from_fn(quarter);
-                let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(a), b);
-                let high = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(c), d);
-                _mm512_shuffle_f32x4::<0x44>(low, high)
-            });
+            let vectors = [
+                four_keys(sums.add(row), rows, mask),
+                four_keys(sums.add(4 * rows + row), rows, mask),
+                four_keys(sums.add(8 * rows + row), rows, mask),
+                four_keys(sums.add(12 * rows + row), rows, mask),
+            ];
             for r in 0..few {
                 let index = _mm512_add_epi32(
                     _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28),
@@ -162,6 +160,22 @@ unsafe fn scores_of_rows(sums: *const f32, rows: usize, scores: *mut f32) {
                 _mm512_storeu_ps(scores.add((row + r) * TILE_KEYS), keys);
             }
         }
+    }
+}
+
+/// Four rows of four keys: those of key i are quarter i of the vector.
+///
+/// # Safety
+/// As [`scores_of_rows`].
+#[inline(always)]
+unsafe fn four_keys(sums: *const f32, rows: usize, mask: __mmask8) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe {
+        let low = _mm512_castps128_ps512(_mm_maskz_loadu_ps(mask, sums));
+        let low = _mm512_insertf32x4::<1>(low, _mm_maskz_loadu_ps(mask, sums.add(rows)));
+        let high = _mm512_castps128_ps512(_mm_maskz_loadu_ps(mask, sums.add(2 * rows)));
+        let high = _mm512_insertf32x4::<1>(high, _mm_maskz_loadu_ps(mask, sums.add(3 * rows)));
+        _mm512_shuffle_f32x4::<0x44>(low, high)
     }
 }
 
@@ -323,6 +337,7 @@ macro_rules! for_registers {
         }
     };
 }
+pub(super) use for_registers;
 
 /// At most 8 rows: their even and their odd columns are the rows of one register, for 32 columns. tmm0 to tmm3 are 128
 /// columns of sums.

@@ -6,7 +6,14 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx_step;
 mod generic;
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    allow(dead_code, reason = "only tile registers have stages")
+)]
+mod pipeline;
 #[cfg(test)]
 mod tests;
 mod widen;
@@ -19,6 +26,8 @@ use super::{Kernels, TILE_KEYS, simd};
 use crate::attention::{DType, Elements, TensorRef};
 use crate::cpu::pack;
 use crate::isa::{Available, InstructionSet};
+
+pub(in crate::cpu) use pipeline::{Operands, Pipeline};
 
 /// The keys or values of one head whose columns lie side by side.
 #[derive(Clone, Copy)]
@@ -143,6 +152,8 @@ pub(in crate::cpu) struct InPlace {
     order: Order,
     dots: unsafe fn(&Dots),
     weighted_sum: unsafe fn(&WeightedSum),
+    /// The same and the softmax between them as stages that work side by side.
+    stages: Option<&'static pipeline::Stages>,
     /// The kernels whose softmax writes the weights that [`values`](Self::values) takes.
     pub(in crate::cpu) softmax: &'static Kernels,
 }
@@ -365,6 +376,7 @@ macro_rules! in_place {
             },
             dots,
             weighted_sum,
+            stages: None,
             softmax: &$softmax,
         }
     }};
@@ -408,12 +420,28 @@ mod x86 {
             // SAFETY: the caller's.
             unsafe { amx::weighted_sum(task) }
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn order(products: *const f32, rows: usize, scores: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::order(products, rows, scores) }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn update_maxima(task: &mut pipeline::Maxima) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::update_maxima(task) }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+        unsafe fn step(task: &pipeline::Step) {
+            // SAFETY: the caller's.
+            unsafe { amx_step::step(task) }
+        }
         InPlace {
             dtype: DType::BF16,
             group: 32,
             order: Order::Tiles,
             dots,
             weighted_sum,
+            stages: Some(&pipeline::Stages { order, update_maxima, step }),
             softmax: &kernels::AMX,
         }
     };
