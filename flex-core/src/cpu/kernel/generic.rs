@@ -156,13 +156,13 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
     for first in (0..task.rows).step_by(GROUP) {
         let rows = GROUP.min(task.rows - first);
-        let mut largest = [f32::NEG_INFINITY; GROUP];
         // SAFETY: as promised by the caller.
         unsafe {
+            let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
                 *largest = row_max::<S, MASKED>(task, first + r, vectors.clone());
             }
-            let (shift, rescale) = rescale::<S>(task, first, rows, &largest);
+            let (shift, rescale) = rescale::<S>(task, first, rows, &S::reduce_max_of_each(&largest));
             let factor = S::splat(task.factor);
             for r in 0..rows {
                 let row = task.scores.add((first + r) * TILE_KEYS);
@@ -173,8 +173,8 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
                     // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
                     for group in groups.clone() {
                         let at = row.add(group * width);
-                        let low = S::exp2(S::fma(S::load(at), factor, shift));
-                        let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                        let low = S::exp2_for_bf16(S::fma(S::load(at), factor, shift));
+                        let high = S::exp2_for_bf16(S::fma(S::load(at.add(S::LANES)), factor, shift));
                         S::store_bf16(row.add(group * S::LANES), low, high);
                         sum = S::add(sum, S::add(low, high));
                     }
@@ -192,13 +192,13 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     }
 }
 
-/// The largest score of a row; what it does not keep becomes −∞. A NaN is dropped here and comes back as the exponential
-/// of itself.
+/// The largest score in each lane of a row; what the row does not keep becomes −∞. A NaN is dropped here and comes back
+/// as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> f32 {
+unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> S::V {
     // SAFETY: as promised by the caller.
     unsafe {
         let row = task.scores.add(r * TILE_KEYS);
@@ -212,7 +212,7 @@ unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors
             }
             largest = S::max(scores, largest);
         }
-        S::reduce_max(largest)
+        largest
     }
 }
 
@@ -228,22 +228,37 @@ unsafe fn rescale<S: Simd>(
     rows: usize,
     largest: &[f32; GROUP],
 ) -> ([f32; GROUP], [f32; GROUP]) {
-    let (mut shift, mut rescale) = ([0.0; GROUP], [0.0; GROUP]);
+    let (mut shift, mut rescale, mut max) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
     // SAFETY: as promised by the caller; a group is whole vectors.
     unsafe {
-        let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
-        for (r, max) in max.iter_mut().enumerate() {
-            let (before, now) = (*max, max.max(largest[r] * task.factor));
-            let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
-            *max = now;
-            shift[r] = -reference;
-            rescale[r] = before - reference;
-        }
+        copy(task.max.add(first), max.as_mut_ptr(), rows);
         for v in (0..GROUP).step_by(S::LANES) {
-            let at = rescale.as_mut_ptr().add(v);
-            S::store(at, S::exp2(S::load(at)));
+            let before = S::load(max.as_ptr().add(v));
+            let largest = S::mul(S::load(largest.as_ptr().add(v)), S::splat(task.factor));
+            let now = S::max(largest, before);
+            S::store(max.as_mut_ptr().add(v), now);
+            // Where there is no score yet, any number will do.
+            let shifted = S::mul(S::max(now, S::splat(f32::MIN)), S::splat(-1.0));
+            S::store(shift.as_mut_ptr().add(v), shifted);
+            S::store(rescale.as_mut_ptr().add(v), S::exp2(S::add(before, shifted)));
         }
-        task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
+        copy(max.as_ptr(), task.max.add(first), rows);
+        copy(rescale.as_ptr(), task.rescale.add(first), rows);
     }
     (shift, rescale)
+}
+
+/// Copies some floats of a group; all of them as vectors.
+///
+/// # Safety
+/// Both have so many floats, at most [`GROUP`].
+#[inline(always)]
+unsafe fn copy(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match count {
+            GROUP => to.copy_from_nonoverlapping(from, GROUP),
+            _ => to.copy_from_nonoverlapping(from, count),
+        }
+    }
 }

@@ -25,7 +25,19 @@ pub(super) trait Simd: Copy {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds.
     unsafe fn exp2(x: Self::V) -> Self::V;
+    /// 2ˣ within 2⁻¹⁸ of itself, for weights that become bf16; the rest as [`exp2`](Self::exp2).
+    #[inline(always)]
+    unsafe fn exp2_for_bf16(x: Self::V) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { Self::exp2(x) }
+    }
     unsafe fn reduce_max(x: Self::V) -> f32;
+    /// The largest float of each of sixteen vectors.
+    #[inline(always)]
+    unsafe fn reduce_max_of_each(rows: &[Self::V; 16]) -> [f32; 16] {
+        // SAFETY: the caller's.
+        rows.map(|row| unsafe { Self::reduce_max(row) })
+    }
     /// `x` in the lanes `first..` that are in `kept`, −∞ in others.
     unsafe fn keep(x: Self::V, kept: &Range<u32>, first: u32) -> Self::V;
 
@@ -58,6 +70,10 @@ pub(super) trait Simd: Copy {
 /// The coefficients of (2ᶠ − 1)/f on [−½, ½], lowest power first.
 const EXP2: [f32; 6] =
     [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_64];
+
+/// The coefficients of 2ᶠ on [0, 1], within 2⁻¹⁸ of it, lowest power first.
+#[cfg(target_arch = "x86_64")]
+const EXP2_FOR_BF16: [f32; 5] = [1.000_002_6, 0.693_003_83, 0.241_442_76, 0.052_011_46, 0.013_534_168];
 
 /// Arrays that the compiler turns into whatever vectors the target has.
 #[derive(Clone, Copy)]
@@ -147,7 +163,7 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::ops::Range;
 
-    use super::{EXP2, Simd};
+    use super::{EXP2, EXP2_FOR_BF16, Simd};
 
     /// Eight floats.
     #[derive(Clone, Copy)]
@@ -347,6 +363,26 @@ mod x86 {
         }
     }
 
+    /// In each quarter, the maxima of the halves of `a` and of `b`, in turns.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    #[inline(always)]
+    unsafe fn max_of_pairs(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)) }
+    }
+
+    /// The maxima of the quarters of `a`, two by two, and then those of `b`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    #[inline(always)]
+    unsafe fn max_of_quarters(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_max_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)) }
+    }
+
     /// Sixteen floats.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx512;
@@ -405,6 +441,40 @@ mod x86 {
                 }
                 let y = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
                 _mm512_maskz_scalef_ps(normal, y, n)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn exp2_for_bf16(x: __m512) -> __m512 {
+            unsafe {
+                let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
+                // x − ⌊x⌋; the power of two below takes the floor itself.
+                let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+                let [rest @ .., last] = EXP2_FOR_BF16;
+                let mut p = _mm512_set1_ps(last);
+                for &c in rest.iter().rev() {
+                    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+                }
+                _mm512_maskz_scalef_ps(normal, p, x)
+            }
+        }
+
+        /// A tree of maxima that transposes on its way: half as many rows a step, which hold half as much of each.
+        #[inline(always)]
+        unsafe fn reduce_max_of_each(rows: &[__m512; 16]) -> [f32; 16] {
+            unsafe {
+                let mut fours = [_mm512_setzero_ps(); 4];
+                for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+                    let (ab, cd) = (max_of_pairs(rows[0], rows[1]), max_of_pairs(rows[2], rows[3]));
+                    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+                    let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+                    *four = _mm512_max_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+                }
+                let [a, b, c, d] = fours;
+                let mut each = [0.0; 16];
+                let all = max_of_quarters(max_of_quarters(a, b), max_of_quarters(c, d));
+                _mm512_storeu_ps(each.as_mut_ptr(), all);
+                each
             }
         }
 
