@@ -19,6 +19,11 @@ struct Line([f32; 16]);
 pub(super) struct Buffer(Vec<Line>);
 
 impl Buffer {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// The first `len` floats, with whatever is in them.
     pub(super) fn take(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(16);
@@ -48,6 +53,8 @@ pub(super) struct Workspace {
     pub(super) scratch: Box<Scratch>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
+    pub(super) bias_registers: RowRegisters,
+    pub(super) bias_table: Buffer,
 }
 
 /// Whose kept keys are known: items of other heads keep the same ones, where the mask does not depend on the head.

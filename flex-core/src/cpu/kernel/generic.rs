@@ -40,10 +40,24 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
 
 /// The two products of attention, of strips of `MR` rows and panels of `NV` vectors.
 pub(super) trait Products<const MR: usize, const NV: usize> {
+    /// What comes before the products of a thread.
+    ///
+    /// # Safety
+    /// The CPU has the features.
+    #[inline(always)]
+    unsafe fn begin() {}
+
+    /// What comes after them.
+    ///
+    /// # Safety
+    /// It has begun.
+    #[inline(always)]
+    unsafe fn end() {}
+
     /// `out[strip][r][panel] = Σₖ left[strip][k, r] · right[panel][k]`.
     ///
     /// # Safety
-    /// The CPU has the features; the pointers are good for what `Product` describes.
+    /// The CPU has the features, the products have begun, and the pointers are good for what `Product` describes.
     unsafe fn scores(task: &Product<'_>);
 
     /// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
@@ -148,7 +162,7 @@ const GROUP: usize = 16;
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(task: &Softmax) {
+pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool, const BIASED: bool>(task: &Softmax) {
     // bf16 weights are made of two vectors each, so that whole units of keys are written.
     let pairs = PACKING != Packing::F32 as u8;
     let width = if pairs { 2 * S::LANES } else { S::LANES };
@@ -160,7 +174,7 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
         unsafe {
             let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone());
+                *largest = row_max::<S, MASKED, BIASED>(task, first + r, vectors.clone());
             }
             let (shift, rescale) = rescale::<S>(task, first, rows, &S::reduce_max_of_each(&largest));
             let factor = S::splat(task.factor);
@@ -192,13 +206,17 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     }
 }
 
-/// The largest score in each lane of a row; what the row does not keep becomes −∞. A NaN is dropped here and comes back
-/// as the exponential of itself.
+/// The largest score in each lane of a row, with its bias; what the row does not keep becomes −∞. A NaN is dropped here
+/// and comes back as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> S::V {
+unsafe fn row_max<S: Simd, const MASKED: bool, const BIASED: bool>(
+    task: &Softmax,
+    r: usize,
+    vectors: Range<usize>,
+) -> S::V {
     // SAFETY: as promised by the caller.
     unsafe {
         let row = task.scores.add(r * TILE_KEYS);
@@ -206,8 +224,14 @@ unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors
         for v in vectors {
             let at = row.add(v * S::LANES);
             let mut scores = S::load(at);
+            if BIASED {
+                let bias = S::load(task.bias.sub(r * task.bias_step).add(v * S::LANES));
+                scores = S::fma(scores, S::splat(task.scale), bias);
+            }
             if MASKED {
                 scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+            }
+            if MASKED || BIASED {
                 S::store(at, scores);
             }
             largest = S::max(scores, largest);

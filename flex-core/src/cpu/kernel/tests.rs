@@ -58,7 +58,8 @@ fn products_are_those_of_plain_loops() {
             let first = kernels.lanes;
             let last = panels * kernels.panel - first;
             let lanes = [(); 3].map(|_| first..last - first);
-            kernels.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
+            let multiplier = Multiplier::new(kernels);
+            multiplier.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
                     if !(2 * first..last).contains(&c) {
@@ -98,7 +99,7 @@ fn products_are_those_of_plain_loops() {
                 for (layout, of_value) in layouts {
                     let mut out = before.clone();
                     let lanes = [keys.clone(), keys.clone(), keys.clone()];
-                    kernels.values(&weights, layout, &lanes, &rescale, &mut out, columns);
+                    multiplier.values(&weights, layout, &lanes, &rescale, &mut out, columns);
                     for r in 0..rows {
                         for c in 0..columns {
                             let sum: f64 = keys
@@ -130,7 +131,7 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
         let mut weights = [first.clone(), second.clone()];
         for (weights, keys) in weights.iter_mut().zip(&keys) {
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            kernels.softmax(weights, keys.clone(), None, factor, state);
+            kernels.softmax(weights, keys.clone(), None, None, factor, state);
         }
         for r in 0..rows {
             let parts = [(&first, &keys[0]), (&second, &keys[1])];
