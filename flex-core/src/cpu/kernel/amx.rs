@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::generic::Products;
+use super::generic::{Products, Surroundings};
 use super::simd::{Avx512, Simd};
 use super::tile_unit::{self, Configuration, Session, TILE_UNITS};
 use super::{Product, TILE_KEYS};
@@ -109,6 +109,16 @@ fn pair_strips(
         let two = ranges.get(strip + 1).is_some_and(|next| together(&ranges[strip], next));
         f(strip, two);
         strip += 1 + usize::from(two);
+    }
+}
+
+impl Surroundings for Tiles {
+    /// Left idle for the time of a softmax, the tile unit needs some 600 cycles to wake up, and works at half its rate
+    /// until then.
+    #[inline(always)]
+    unsafe fn keep_awake() {
+        // SAFETY: the caller's. Between products no register holds anything.
+        unsafe { tile_unit::add_products::<0, 4, 6>() }
     }
 }
 

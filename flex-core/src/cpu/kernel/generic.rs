@@ -38,6 +38,21 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
     }
 }
 
+/// What goes on around a softmax.
+pub(super) trait Surroundings {
+    /// Keeps the unit that multiplies from falling asleep. Called for every sixteen rows.
+    ///
+    /// # Safety
+    /// The products have begun.
+    #[inline(always)]
+    unsafe fn keep_awake() {}
+}
+
+/// No products.
+pub(super) struct Alone;
+
+impl Surroundings for Alone {}
+
 /// The two products of attention, of strips of `MR` rows and panels of `NV` vectors.
 pub(super) trait Products<const MR: usize, const NV: usize> {
     /// What comes before the products of a thread.
@@ -95,6 +110,8 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
         }
     }
 }
+
+impl<S: Simd> Surroundings for S {}
 
 impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
@@ -157,12 +174,19 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
 /// The rows whose maxima are updated together, in whole vectors.
 const GROUP: usize = 16;
 
+/// The rows of a few hundred cycles.
+const AWAKE_ROWS: usize = 8;
+
 /// One step of the online softmax: scores become weights, in place.
 ///
 /// # Safety
-/// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
+/// The CPU has the features of `S`, the products of `P` have begun, and the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool, const BIASED: bool>(task: &Softmax) {
+pub(super) unsafe fn softmax<S, P, const PACKING: u8, const MASKED: bool, const BIASED: bool>(task: &Softmax)
+where
+    S: Simd,
+    P: Surroundings,
+{
     // bf16 weights are made of two vectors each, so that whole units of keys are written.
     let pairs = PACKING != Packing::F32 as u8;
     let width = if pairs { 2 * S::LANES } else { S::LANES };
@@ -179,6 +203,9 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool, con
             let (shift, rescale) = rescale::<S>(task, first, rows, &S::reduce_max_of_each(&largest));
             let factor = S::splat(task.factor);
             for r in 0..rows {
+                if r == GROUP / 2 {
+                    P::keep_awake();
+                }
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let shift = S::splat(shift[r]);
                 let sums = task.sums.add((first + r) * super::SUM_LANES);

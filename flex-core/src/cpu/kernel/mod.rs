@@ -9,6 +9,7 @@ mod in_place;
 mod products;
 mod read;
 mod simd;
+mod softmax;
 #[cfg(test)]
 mod tests;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -23,6 +24,8 @@ use products::Product;
 pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
+use softmax::Softmax;
+pub(super) use softmax::{AddedBias, SoftmaxRows};
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
@@ -32,23 +35,6 @@ pub(super) const MAX_STRIPS: usize = 8;
 
 /// The partial sums of a softmax row, summed at the end.
 pub(super) const SUM_LANES: usize = 16;
-
-/// What the softmax function works on.
-struct Softmax {
-    scores: *mut f32,
-    rows: usize,
-    keys: Range<usize>,
-    factor: f32,
-    max: *mut f32,
-    sums: *mut f32,
-    rescale: *mut f32,
-    /// The lanes that each row keeps; null if it keeps all of `keys`.
-    kept: *const Range<u32>,
-    /// What is added to the first row's scores; null if nothing is.
-    bias: *const f32,
-    bias_step: usize,
-    scale: f32,
-}
 
 /// The 32-bit units that packed operands are made of. `units(d)` of them hold a row of `d` elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,33 +73,12 @@ pub(super) struct Kernels {
     end: unsafe fn(),
     scores: unsafe fn(&Product<'_>),
     values: unsafe fn(&Product<'_>),
-    /// Where all keys count, where each row keeps some, and both of biased scores.
-    softmax: [[unsafe fn(&Softmax); 2]; 2],
+    softmax: unsafe fn(&Softmax),
+    /// Between products: where all keys count, where each row keeps some, and both of biased scores.
+    softmax_between: [[unsafe fn(&Softmax); 2]; 2],
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
     exp2: unsafe fn(&mut [f32]),
-}
-
-/// The state of the online softmax of some rows.
-pub(super) struct SoftmaxRows<'a> {
-    /// The maximum so far, in the units of the exponent of 2.
-    pub(super) max: &'a mut [f32],
-    /// [`SUM_LANES`] partial sums a row.
-    pub(super) sums: &'a mut [f32],
-    /// Receives what earlier sums and outputs are multiplied by.
-    pub(super) rescale: &'a mut [f32],
-}
-
-/// A bias of scores that is the same for all keys, or for all pairs of query and key, that are equally far apart.
-#[derive(Clone, Copy)]
-pub(super) struct AddedBias<'a> {
-    pub(super) table: &'a [f32],
-    /// Where the bias of the first row and the first key of the window is.
-    pub(super) first: usize,
-    /// How much earlier that of the next row is.
-    pub(super) step: usize,
-    /// What scores are multiplied by before.
-    pub(super) scale: f32,
 }
 
 impl Kernels {
@@ -134,46 +99,11 @@ impl Kernels {
         }
     }
 
-    /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
-    /// row; `score · scale + bias` takes the place of a score that has a bias. Keys outside the range are not read, but
-    /// for those that share a vector with its ends: where no row says what it keeps, they must be −∞ there. Of a row in
-    /// `kept`, only the lanes that it says count.
-    pub(super) fn softmax(
-        &self,
-        scores: &mut [f32],
-        keys: Range<usize>,
-        kept: Option<&[Range<u32>]>,
-        bias: Option<AddedBias>,
-        factor: f32,
-        state: SoftmaxRows,
-    ) {
-        let rows = scores.len() / TILE_KEYS;
-        assert!(keys.end <= TILE_KEYS, "the keys are those of the window");
-        assert!(
-            state.max.len() >= rows && state.rescale.len() >= rows && state.sums.len() >= rows * SUM_LANES,
-            "every row has its state"
-        );
-        assert!(kept.is_none_or(|kept| kept.len() >= rows), "every row says what it keeps");
-        let has_bias = |bias: AddedBias| {
-            bias.first >= rows.saturating_sub(1) * bias.step && bias.table.len() >= bias.first + TILE_KEYS
-        };
-        assert!(bias.is_none_or(has_bias), "every score has its bias");
-        let task = Softmax {
-            scores: scores.as_mut_ptr(),
-            rows,
-            keys,
-            factor,
-            max: state.max.as_mut_ptr(),
-            sums: state.sums.as_mut_ptr(),
-            rescale: state.rescale.as_mut_ptr(),
-            kept: kept.map_or(std::ptr::null(), <[Range<u32>]>::as_ptr),
-            bias: bias.map_or(std::ptr::null(), |bias| bias.table[bias.first..].as_ptr()),
-            bias_step: bias.map_or(0, |bias| bias.step),
-            scale: bias.map_or(1.0, |bias| bias.scale),
-        };
-        let softmax = self.softmax[usize::from(bias.is_some())][usize::from(kept.is_some())];
-        // SAFETY: the lengths are checked above.
-        unsafe { softmax(&task) }
+    /// As [`Multiplier::softmax`], where all keys count as they are.
+    pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
+        let task = Softmax::new(scores, keys, factor, state);
+        // SAFETY: the lengths are checked.
+        unsafe { (self.softmax)(&task) }
     }
 
     /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
@@ -233,22 +163,14 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, false, false>(task) }
+                unsafe { generic::softmax::<$vectors, generic::Alone, { Packing::$packing as u8 }, false, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn masked_softmax(task: &Softmax) {
+            unsafe fn softmax_between<const BIASED: bool, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, true, false>(task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn biased_softmax(task: &Softmax) {
-                // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, false, true>(task) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn masked_biased_softmax(task: &Softmax) {
-                // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, { Packing::$packing as u8 }, true, true>(task) }
+                unsafe {
+                    generic::softmax::<$vectors, $products, { Packing::$packing as u8 }, MASKED, BIASED>(task)
+                }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
@@ -269,7 +191,11 @@ macro_rules! kernels {
                 end,
                 scores,
                 values,
-                softmax: [[softmax, masked_softmax], [biased_softmax, masked_biased_softmax]],
+                softmax,
+                softmax_between: [
+                    [softmax_between::<false, false>, softmax_between::<false, true>],
+                    [softmax_between::<true, false>, softmax_between::<true, true>],
+                ],
                 transpose,
                 exp2: exponentials,
             }

@@ -47,7 +47,7 @@ pub(in super::super) enum ValueRows<'a> {
 
 /// The products of a set of kernels, for as long as the CPU is set up for them: what that takes is long beside one tile.
 pub(in super::super) struct Multiplier {
-    kernels: &'static Kernels,
+    pub(super) kernels: &'static Kernels,
     /// The set-up is that of a thread.
     of_this_thread: PhantomData<*const ()>,
 }
@@ -85,14 +85,18 @@ impl Multiplier {
             }
             QueryRows::InPlace { rows, stride } => {
                 assert!(self.kernels.packing == Packing::F32, "only f32 is multiplied where it is");
-                let end = (strips * self.kernels.strip).checked_sub(1).map_or(0, |last| last * stride + units);
+                let end =
+                    (strips * self.kernels.strip).checked_sub(1).map_or(0, |last| last * stride + units);
                 assert!(rows.len() >= end && stride > 1, "the queries are there");
                 (rows, self.kernels.strip * stride, stride)
             }
         };
         assert!(scores.len() >= strips * self.kernels.strip * TILE_KEYS, "rows of scores are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
-        assert!(key.len() >= (first + last).next_multiple_of(self.kernels.panel) * units, "key panels are complete");
+        assert!(
+            key.len() >= (first + last).next_multiple_of(self.kernels.panel) * units,
+            "key panels are complete"
+        );
         assert!(first.is_multiple_of(self.kernels.lanes), "windows begin at whole vectors");
         let mut columns = [const { 0..0 }; MAX_STRIPS];
         for (columns, lanes) in columns[..strips].iter_mut().zip(lanes) {

@@ -131,7 +131,7 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
         let mut weights = [first.clone(), second.clone()];
         for (weights, keys) in weights.iter_mut().zip(&keys) {
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            kernels.softmax(weights, keys.clone(), None, None, factor, state);
+            kernels.softmax(weights, keys.clone(), factor, state);
         }
         for r in 0..rows {
             let parts = [(&first, &keys[0]), (&second, &keys[1])];

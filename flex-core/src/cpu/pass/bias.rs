@@ -43,8 +43,7 @@ impl Pass<'_, '_> {
         let of = Some((head, keys.clone()));
         if bias.of != of {
             let heads = [item.batch, head];
-            bias.is_usable =
-                bias.evaluator.fill(heads, item.queries.clone(), rows, keys.clone(), bias.table);
+            bias.is_usable = bias.evaluator.fill(heads, item.queries.clone(), rows, keys.clone(), bias.table);
             bias.of = of;
         }
     }

@@ -195,7 +195,7 @@ impl Pass<'_, '_> {
             rescale: &mut buffers.rescale[rows.clone()],
         };
         let scores = &mut buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
-        self.job.kernels.softmax(scores, lanes, kept, bias, self.factor, state);
+        self.multiplier.softmax(scores, lanes, kept, bias, self.factor, state);
     }
 
     /// Adds the products of some rows' weights and the values, strip by strip over its lanes.

@@ -42,7 +42,12 @@ impl Pass<'_, '_> {
     }
 
     /// Takes a block through packed keys.
-    pub(super) fn walk_chunk(&mut self, block: usize, slot: usize, chunk: &Range<usize>) -> Result<(), ModFault> {
+    pub(super) fn walk_chunk(
+        &mut self,
+        block: usize,
+        slot: usize,
+        chunk: &Range<usize>,
+    ) -> Result<(), ModFault> {
         let keys = self.kept_keys(block, chunk);
         if keys.is_empty() {
             return Ok(());
