@@ -174,9 +174,6 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
 /// The rows whose maxima are updated together, in whole vectors.
 const GROUP: usize = 16;
 
-/// The rows of a few hundred cycles.
-const AWAKE_ROWS: usize = 8;
-
 /// One step of the online softmax: scores become weights, in place.
 ///
 /// # Safety
