@@ -127,10 +127,14 @@ impl Kernels {
 /// # Safety
 /// The CPU has the features of `S`, and the length is a multiple of its lanes.
 #[inline(always)]
-unsafe fn exp2<S: Simd>(x: &mut [f32]) {
+unsafe fn exp2<S: Simd, const PACKING: u8>(x: &mut [f32]) {
     for chunk in x.chunks_exact_mut(S::LANES) {
         // SAFETY: the chunk is one vector.
-        unsafe { S::store(chunk.as_mut_ptr(), S::exp2(S::load(chunk.as_ptr()))) }
+        unsafe {
+            let x = S::load(chunk.as_ptr());
+            let is_f32 = PACKING == Packing::F32 as u8;
+            S::store(chunk.as_mut_ptr(), if is_f32 { S::exp2(x) } else { S::exp2_for_bf16(x) });
+        }
     }
 }
 
@@ -180,7 +184,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
                 // SAFETY: the caller's.
-                unsafe { exp2::<$vectors>(x) }
+                unsafe { exp2::<$vectors, { Packing::$packing as u8 }>(x) }
             }
             Kernels {
                 strip: $mr,
