@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use flex_core::attention::{DType, Elements, ElementsMut, Problem, TensorRef};
 use flex_core::capture::{Capture, CaptureValue, IntoArray};
@@ -221,10 +222,14 @@ fn peak_of_first_call(call: &mut Call, threads: usize) -> usize {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     pool.install(|| call.run(None));
-    let peak = PEAK.load(Relaxed);
-    // Its threads would free their memory sometime during the next call.
-    std::mem::forget(pool);
-    peak - before
+    let peak = PEAK.load(Relaxed) - before;
+    // Threads give their memory back after the pool is gone; the next call must not take that for its own.
+    drop(pool);
+    let start = Instant::now();
+    while LIVE.load(Relaxed) > before && start.elapsed() < Duration::from_millis(200) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    peak
 }
 
 /// One test: others beside it would be counted.

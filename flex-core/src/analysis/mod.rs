@@ -7,6 +7,7 @@ pub mod faults;
 pub mod interpret;
 pub mod interval;
 pub mod kept_interval;
+pub mod score_bias;
 pub mod simplify;
 pub mod unsigned;
 pub mod variance;

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernels, Packing, TILE_KEYS};
+use super::kernel::{Kernels, Multiplier, Packing, TILE_KEYS};
 use super::output::Output;
 use super::pack::Head;
-use super::pass::{Pass, Rows};
+use super::pass::{BiasTable, Pass, Rows};
 use super::tiles::Tiles;
 use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
 use crate::isa::Available;
-use crate::rows::{RowEvaluator, RowProgram};
+use crate::rows::{BiasEvaluator, RowEvaluator, RowProgram};
 
 /// Everything that is the same for all items of a call.
 pub(super) struct Job<'a> {
@@ -106,19 +106,35 @@ impl Job<'_> {
             (std::mem::take(&mut workspace.mask_registers), std::mem::take(&mut workspace.score_registers));
         let evaluator =
             |program, registers| RowEvaluator::with(program, TILE_KEYS, self.isa.set(), registers);
+        let bias_program = self.score.and_then(RowProgram::bias);
+        let bias_evaluator = bias_program.map(|bias| {
+            BiasEvaluator::new(bias, self.isa.set(), std::mem::take(&mut workspace.bias_registers))
+        });
+        let mut bias_table = std::mem::take(&mut workspace.bias_table);
+        let buffers = workspace.buffers(self.kernels, sizes, self.kept_of(item).as_ref());
+        let bias = bias_evaluator.map(|evaluator| {
+            let len = BiasEvaluator::table_len(rows.of_head(), buffers.chunk_keys);
+            BiasTable::new(evaluator, bias_table.take(len))
+        });
         let mut pass = Pass {
             job: self,
             item,
             rows,
             sizes,
             factor: self.factors().1,
-            buffers: workspace.buffers(self.kernels, sizes, self.kept_of(item).as_ref()),
+            multiplier: Multiplier::new(self.kernels),
+            buffers,
             mask: self.mask.map(|program| evaluator(program, mask_registers)),
             score: self.score.map(|program| evaluator(program, score_registers)),
+            bias,
             value_in_place: self.value_in_place(item),
         };
         let result = pass.run(output);
-        let Pass { mask, score, .. } = pass;
+        let Pass { mask, score, bias, .. } = pass;
+        if let Some(bias) = bias {
+            workspace.bias_registers = bias.into_evaluator().into_registers();
+        }
+        workspace.bias_table = bias_table;
         workspace.mask_registers = mask.map(RowEvaluator::into_registers).unwrap_or_default();
         workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();
         result.map_err(AttentionError::from)

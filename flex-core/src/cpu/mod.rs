@@ -10,6 +10,7 @@
 //! their values must be finite numbers.
 
 mod decode;
+mod float16;
 mod item;
 mod kernel;
 mod options;

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::float16::{nearest_bf16, nearest_f16};
 use super::kernel::SUM_LANES;
 use crate::attention::{DType, ElementsMut};
 use crate::isa::compiled_for_each_set;
@@ -131,11 +131,8 @@ impl OutputRows<'_> {
                 }
             }
             ElementsMut::F16(out) => {
-                let mut normalised = [0.0; 64];
-                for (out, weighted) in out[range].chunks_mut(64).zip(weighted.chunks(64)) {
-                    let normalised = &mut normalised[..weighted.len()];
-                    normalised.iter_mut().zip(weighted).for_each(|(x, w)| *x = w * inverse);
-                    out.convert_from_f32_slice(normalised);
+                for (x, w) in out[range].iter_mut().zip(weighted) {
+                    *x = f16::from_bits(nearest_f16(w * inverse));
                 }
             }
             ElementsMut::BF16(out) => {
@@ -211,28 +208,4 @@ pub(super) fn sum(partial: &[f32; SUM_LANES]) -> f32 {
         half /= 2;
     }
     sums[0]
-}
-
-/// The bits of the nearest bf16, of two equally near ones the even one. Without branches, so that rows become vectors.
-#[inline(always)]
-fn nearest_bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    let quiet = bits >> 16 | 0x40;
-    (if x.is_nan() { quiet } else { rounded }) as u16
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounding_to_bf16_is_that_of_the_type() {
-        for bits in (0..=u32::MAX).step_by(4099) {
-            for bits in [bits, bits | 0x7fff, bits & 0xffff_0000 | 0x8000] {
-                let x = f32::from_bits(bits);
-                assert_eq!(nearest_bf16(x), bf16::from_f32(x).to_bits(), "{x:e} ({bits:#x})");
-            }
-        }
-    }
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::float16::{of_bf16, of_f16};
 use super::kernel::{Kernels, Packing};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 use crate::isa::compiled_for_each_set;
@@ -46,13 +46,15 @@ impl<'a> Head<'a> {
             Elements::F32(data) => &data[start..start + self.columns],
             Elements::F16(data) => {
                 let source: &[f16] = &data[start..start + self.columns];
-                source.convert_to_f32_slice(buffer);
+                for (x, source) in buffer.iter_mut().zip(source) {
+                    *x = of_f16(source.to_bits());
+                }
                 buffer
             }
             Elements::BF16(data) => {
                 let source: &[bf16] = &data[start..start + self.columns];
                 for (x, source) in buffer.iter_mut().zip(source) {
-                    *x = f32::from_bits(u32::from(source.to_bits()) << 16);
+                    *x = of_bf16(source.to_bits());
                 }
                 buffer
             }
@@ -262,57 +264,46 @@ fn value_panels(task: Packed, panel_units: usize) {
 #[inline(always)]
 fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
     let Packed { kernels, head, rows, scratch, to } = task;
-    let [even_buffer, odd_buffer, ..] = &mut scratch.wide;
+    let Scratch { wide: [even_buffer, odd_buffer, ..], packed: [packed, ..] } = scratch;
     let is_f32 = kernels.packing == Packing::F32;
     let depth = if is_f32 { 1 } else { 2 };
     for unit in 0..kernels.packing.units(rows.len()) {
         let row = rows.start + unit * depth;
-        let to = to[unit * PANEL..].chunks_mut(panel_units * PANEL);
-        let pair_of_bf16 = |row| Some((head.bf16_row(row)?, head.bf16_row(row + 1)?));
-        if !is_f32
-            && row + 1 < rows.end
-            && let Some((even, odd)) = pair_of_bf16(row)
-        {
-            interleave::<PANEL, u16>(to, even, odd, |even, odd| {
-                f32::from_bits(u32::from(even) | u32::from(odd) << 16)
-            });
-            continue;
-        }
         let row_of = |row, buffer| -> &[f32] {
             if row < rows.end { head.row(row, buffer) } else { &ZEROS[..head.columns] }
         };
-        let even = row_of(row, even_buffer);
-        if is_f32 {
-            interleave::<PANEL, f32>(to, even, even, |x, _| x);
+        let units = if is_f32 {
+            row_of(row, even_buffer)
         } else {
-            interleave::<PANEL, f32>(to, even, row_of(row + 1, odd_buffer), pair);
+            let packed = &mut packed[..head.columns];
+            let pair_of_bf16 = || Some((head.bf16_row(row)?, head.bf16_row(row + 1)?));
+            match (row + 1 < rows.end).then(pair_of_bf16).flatten() {
+                Some((even, odd)) => interleave(packed, even, odd, |even, odd| {
+                    f32::from_bits(u32::from(even) | u32::from(odd) << 16)
+                }),
+                None => interleave(packed, row_of(row, even_buffer), row_of(row + 1, odd_buffer), pair),
+            }
+            packed
+        };
+        let mut panels = to[unit * PANEL..].chunks_mut(panel_units * PANEL);
+        let (whole, rest) = units.as_chunks::<PANEL>();
+        for (units, to) in whole.iter().zip(&mut panels) {
+            to[..PANEL].copy_from_slice(units);
+        }
+        if !rest.is_empty()
+            && let Some(to) = panels.next()
+        {
+            to[..rest.len()].copy_from_slice(rest);
+            to[rest.len()..PANEL].fill(0.0);
         }
     }
 }
 
-/// Writes a row of units made of two rows of elements to the beginnings of the panels.
+/// A row of units made of two rows of elements. A loop over whole rows, which the compiler turns into vectors; those of one
+/// panel it would only unroll.
 #[inline(always)]
-fn interleave<'t, const PANEL: usize, T: Copy>(
-    panels: impl Iterator<Item = &'t mut [f32]>,
-    even: &[T],
-    odd: &[T],
-    unit: impl Fn(T, T) -> f32,
-) {
-    let (even, even_rest) = even.as_chunks::<PANEL>();
-    let (odd, odd_rest) = odd.as_chunks::<PANEL>();
-    let mut panels = panels;
-    for ((even, odd), to) in even.iter().zip(odd).zip(&mut panels) {
-        for (to, (&even, &odd)) in to[..PANEL].iter_mut().zip(even.iter().zip(odd)) {
-            *to = unit(even, odd);
-        }
-    }
-    if !even_rest.is_empty()
-        && let Some(to) = panels.next()
-    {
-        let to = &mut to[..PANEL];
-        to[even_rest.len()..].fill(0.0);
-        for (to, (&even, &odd)) in to.iter_mut().zip(even_rest.iter().zip(odd_rest)) {
-            *to = unit(even, odd);
-        }
+fn interleave<T: Copy>(to: &mut [f32], even: &[T], odd: &[T], unit: impl Fn(T, T) -> f32) {
+    for (to, (&even, &odd)) in to.iter_mut().zip(even.iter().zip(odd)) {
+        *to = unit(even, odd);
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::CpuOptions;
-use super::kernel::{Kernels, MAX_STRIPS, QueryRows, TILE_KEYS};
+use super::kernel::{Kernels, MAX_STRIPS, Multiplier, QueryRows, TILE_KEYS};
 use super::schedule;
+use super::workspace::Buffer;
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
 
@@ -28,13 +29,15 @@ pub fn peak_gflops(options: &CpuOptions, dtype: DType) -> f64 {
     rates.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn measure(kernels: &Kernels) -> f64 {
+fn measure(kernels: &'static Kernels) -> f64 {
     const HEAD_DIM: usize = 64;
     const ROWS: usize = 32;
     const CALLS: usize = 50;
     let units = kernels.packing.units(HEAD_DIM);
-    let (query, key) = (vec![0.0; ROWS * units], vec![0.0; TILE_KEYS * units]);
-    let mut scores = vec![0.0; ROWS * TILE_KEYS];
+    let [mut query, mut key, mut scores] = [const { Buffer::new() }; 3];
+    let (query, key) = (query.take(ROWS * units), key.take(TILE_KEYS * units));
+    let scores = scores.take(ROWS * TILE_KEYS);
+    let multiplier = Multiplier::new(kernels);
     const KEYS: usize = TILE_KEYS / 2;
     let lanes = [const { 0..KEYS }; MAX_STRIPS];
     let flops = (2 * HEAD_DIM * ROWS * KEYS * CALLS) as f64;
@@ -42,15 +45,15 @@ fn measure(kernels: &Kernels) -> f64 {
     while start.elapsed() < DURATION {
         let stretch = Instant::now();
         for _ in 0..CALLS {
-            kernels.scores(
-                QueryRows::Packed(&query),
-                &key,
+            multiplier.scores(
+                QueryRows::Packed(query),
+                key,
                 units,
                 0,
                 &lanes[..ROWS / kernels.strip],
-                &mut scores,
+                scores,
             );
-            std::hint::black_box(&scores);
+            std::hint::black_box(&*scores);
         }
         best = best.max(flops / stretch.elapsed().as_secs_f64() / 1e9);
     }

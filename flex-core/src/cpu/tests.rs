@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use super::{CpuOptions, attention};
 use crate::attention::{AttentionError, DType, Elements, ElementsMut, Problem, TensorRef};
 use crate::capture::{Capture, CaptureValue, IntoArray};
-use crate::ir::{BinaryOp, Builder, Input, NodeId, Type, UnaryOp};
+use crate::ir::{BinaryOp, Builder, CaptureId, Input, NodeId, Type, UnaryOp};
 use crate::isa::InstructionSet;
 use crate::mask::{BlockMask, BlockSize, Extent};
 use crate::mods::{MaskMod, ScoreMod};
@@ -159,7 +159,31 @@ fn score_mods(rng: &mut StdRng) -> Vec<ScoreMod> {
     let root = b.binary(BinaryOp::Mul, x, cap);
     let softcap = ScoreMod::new("softcap", b.finish(root).unwrap(), vec![]).unwrap();
     let both = alibi.then(&softcap);
-    vec![alibi, softcap, both]
+    // Of the distance, whichever sign it has, and of the key; the second one is subtracted.
+    let relative = table_mod(&mut *rng, 20_000, |b, table, [q, kv]| {
+        let (far, distance) = (b.constant(10_000), b.binary(BinaryOp::Sub, q, kv));
+        let index = b.binary(BinaryOp::Add, distance, far);
+        (BinaryOp::Add, b.load(table, &[index]))
+    });
+    let of_key = table_mod(rng, 10_000, |b, table, [_, kv]| (BinaryOp::Sub, b.load(table, &[kv])));
+    vec![alibi, softcap, both, relative, of_key]
+}
+
+/// A score mod that adds or subtracts what is looked up in a random table of some length.
+fn table_mod(
+    rng: &mut StdRng,
+    len: usize,
+    bias: impl FnOnce(&mut Builder, CaptureId, [NodeId; 2]) -> (BinaryOp, NodeId),
+) -> ScoreMod {
+    let table: Vec<f32> = (0..len).map(|_| rng.random_range(-2.0f32..2.0)).collect();
+    let mut b = Builder::new();
+    let id = b.declare("table", Type::F32, 1);
+    let places = [Input::Query, Input::Key].map(|i| b.input(i));
+    let (op, bias) = bias(&mut b, id, places);
+    let score = b.input(Input::Score);
+    let root = b.binary(op, score, bias);
+    let captures = vec![Capture { name: "table".into(), value: CaptureValue::Array((&table).into_array()) }];
+    ScoreMod::new("table", b.finish(root).unwrap(), captures).unwrap()
 }
 
 struct Case {
@@ -222,11 +246,12 @@ impl Case {
     fn check(&self, problem: &Problem, options: &CpuOptions) {
         let expected = reference::attention(problem).unwrap();
         let got = self.run(problem, options).unwrap();
-        // Outputs are averages of values below 1.5; the error of a weight is in proportion to the scores.
+        // Outputs are averages of values below 1.5; the error of a weight, and of a maximum, is in proportion to the scores
+        // before a bias makes them small.
         let size = f64::from(problem.effective_scale().abs()) * (self.query.shape[3] as f64).sqrt();
         let (tolerance, of_scores) = match self.dtype {
-            DType::F32 => (2e-6 * (1.0 + size), 4e-6),
-            DType::F16 => (1.2e-3, 4e-6),
+            DType::F32 => (2e-6 * (1.0 + size), 2e-6 * (1.0 + size)),
+            DType::F16 => (1.2e-3, 2e-6 * (1.0 + size)),
             DType::BF16 => (1.2e-2, 4e-2),
         };
         let close = |got: f32, expected: f64, tolerance: f64| {
@@ -264,7 +289,7 @@ fn random_problems_agree_with_the_reference() {
     let mut rng = StdRng::seed_from_u64(11);
     let blocks: [BlockSize; 6] =
         [128.into(), 64.into(), (16, 48).into(), (5, 7).into(), (256, 32).into(), (1, 200).into()];
-    for i in 0..160 {
+    for i in 0..200 {
         let dtype = [DType::F32, DType::F32, DType::F16, DType::BF16][rng.random_range(0..4)];
         let case = Case::random(&mut rng, dtype);
         let mut problem = case.problem();
@@ -286,6 +311,26 @@ fn random_problems_agree_with_the_reference() {
             problem.block_mask = Some(&built);
         }
         case.check(&problem, &options);
+    }
+}
+
+#[test]
+fn only_faults_of_kept_biases_count() {
+    let mut rng = StdRng::seed_from_u64(6);
+    for (dtype, len) in [(DType::F32, 300), (DType::BF16, 300), (DType::F16, 77)] {
+        // The table ends where causal keys do.
+        let score = table_mod(&mut rng, len, |b, table, [q, kv]| {
+            let distance = b.binary(BinaryOp::Sub, q, kv);
+            (BinaryOp::Add, b.load(table, &[distance]))
+        });
+        let shape = [1, 2, len, 32];
+        let case = Case::contiguous(&mut rng, dtype, shape, shape, shape);
+        let mask = block_mask(&causal(), case.extent(), 64);
+        let problem = Problem { score_mod: Some(&score), block_mask: Some(&mask), ..case.problem() };
+        case.check(&problem, &CpuOptions::default());
+        let unmasked = Problem { block_mask: None, ..problem };
+        let result = case.run(&unmasked, &CpuOptions::default());
+        assert!(matches!(result, Err(AttentionError::Fault(_))), "keys of the future have no bias");
     }
 }
 

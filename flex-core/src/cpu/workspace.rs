@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::item::Item;
-use super::kernel::{Kernels, SUM_LANES, TILE_KEYS};
+use super::kernel::{Kernels, Packing, SUM_LANES, TILE_KEYS};
 use super::pack::Scratch;
 use super::split::Partials;
 use crate::rows::RowRegisters;
@@ -19,6 +19,11 @@ struct Line([f32; 16]);
 pub(super) struct Buffer(Vec<Line>);
 
 impl Buffer {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     /// The first `len` floats, with whatever is in them.
     pub(super) fn take(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(16);
@@ -48,6 +53,8 @@ pub(super) struct Workspace {
     pub(super) scratch: Box<Scratch>,
     pub(super) mask_registers: RowRegisters,
     pub(super) score_registers: RowRegisters,
+    pub(super) bias_registers: RowRegisters,
+    pub(super) bias_table: Buffer,
 }
 
 /// Whose kept keys are known: items of other heads keep the same ones, where the mask does not depend on the head.
@@ -110,6 +117,9 @@ pub(super) struct Buffers<'w> {
 
 /// The most keys that are packed at a time: a document of a few hundred tokens is packed once for all its queries.
 const CHUNK_KEYS: usize = 512;
+/// The same for tile registers, where an item has more rows, and reading and writing their sums again for every chunk
+/// weighs more.
+const CHUNK_KEYS_OF_TILES: usize = 1024;
 /// The most bytes of packed keys, and of packed values, but for one tile: both stay in the second-level cache.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -124,7 +134,11 @@ impl Workspace {
         let Sizes { rows, block_rows, units, columns } = sizes;
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
         let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
-        let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, CHUNK_KEYS / TILE_KEYS);
+        let most_keys = match kernels.packing {
+            Packing::Bf16Tiles => CHUNK_KEYS_OF_TILES,
+            Packing::F32 | Packing::Bf16Pairs => CHUNK_KEYS,
+        };
+        let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, most_keys / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);
         self.keep.resize(kernels.strip * TILE_KEYS, 0);

@@ -25,6 +25,7 @@
 //! bool for "Rust would have panicked here", which branches not taken drop; the lane that has it set at the end is
 //! given to the interpreter for the error.
 
+mod bias;
 mod bounds;
 mod compile;
 mod evaluator;
@@ -37,6 +38,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bias::BiasEvaluator;
 pub use evaluator::{RowEvaluator, RowRegisters, RowSummary, ScoreRows};
 pub(crate) use program::LoweredOnce;
 pub use program::RowProgram;

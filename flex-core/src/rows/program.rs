@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::bias::BiasProgram;
 use super::bounds::{self, Limits};
 use super::compile::{self, Code};
 use crate::ir::Type;
@@ -14,13 +15,14 @@ pub struct RowProgram {
     pub(super) code: Arc<Code>,
     /// Comparisons of kv, and of other values of the key, with values of the row that say all of a mask.
     pub(super) limits: Arc<Option<Limits>>,
+    bias: Arc<Option<BiasProgram>>,
 }
 
 /// The instructions of an expression, without and with checks for faults, once they were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct LoweredOnce([OnceLock<Lowered>; 2]);
 
-type Lowered = (Arc<Code>, Arc<Option<Limits>>);
+type Lowered = (Arc<Code>, Arc<Option<Limits>>, Arc<Option<BiasProgram>>);
 
 impl RowProgram {
     /// Lowers the expression of a mask or score mod.
@@ -44,15 +46,20 @@ impl RowProgram {
                 code.fuse_soft_caps();
             }
             code.find_last();
-            (code.into(), limits.into())
+            (code.into(), limits.into(), BiasProgram::of(bound).into())
         };
-        let (code, limits) = bound.lowered().0[usize::from(tell_faults)].get_or_init(lower).clone();
-        Self { bound: bound.clone(), code, limits }
+        let (code, limits, bias) = bound.lowered().0[usize::from(tell_faults)].get_or_init(lower).clone();
+        Self { bound: bound.clone(), code, limits, bias }
     }
 
     /// The expression.
     pub fn bound(&self) -> &BoundExpr {
         &self.bound
+    }
+
+    /// The bias that is all there is to a score mod, if it is one.
+    pub(crate) fn bias(&self) -> Option<&BiasProgram> {
+        (*self.bias).as_ref()
     }
 
     /// Whether some point could fault.

@@ -200,7 +200,7 @@ impl Part<'_, '_> {
             self.drop_scores(&lanes);
         }
         let state = SoftmaxRows { max: self.max, sums: self.sums, rescale: self.rescale };
-        softmax.softmax(self.scores, lanes.clone(), None, self.factor, state);
+        softmax.softmax(self.scores, lanes.clone(), self.factor, state);
         self.in_place.values(
             self.scores,
             &self.value,

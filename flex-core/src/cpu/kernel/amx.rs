@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::generic::Products;
+use super::generic::{Products, Surroundings};
+use super::simd::{Avx512, Simd};
 use super::tile_unit::{self, Configuration, Session, TILE_UNITS};
 use super::{Product, TILE_KEYS};
 
@@ -111,7 +112,28 @@ fn pair_strips(
     }
 }
 
+impl Surroundings for Tiles {
+    /// Left idle for the time of a softmax, the tile unit needs some 600 cycles to wake up, and works at half its rate
+    /// until then.
+    #[inline(always)]
+    unsafe fn keep_awake() {
+        // SAFETY: the caller's. Between products no register holds anything.
+        unsafe { tile_unit::add_products::<0, 4, 6>() }
+    }
+}
+
 impl Products<16, 2> for Tiles {
+    #[inline(always)]
+    unsafe fn begin() {
+        // SAFETY: the caller's. The session ends in `end`.
+        std::mem::forget(unsafe { Session::begin(&WHOLE_REGISTERS) });
+    }
+
+    #[inline(always)]
+    unsafe fn end() {
+        drop(Session);
+    }
+
     #[inline(always)]
     unsafe fn scores(task: &Product<'_>) {
         let units = task.extent;
@@ -119,7 +141,6 @@ impl Products<16, 2> for Tiles {
         let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         // SAFETY: the caller's. Left strips are 16 rows of `units` units, right panels `units` rows of 32 units.
         unsafe {
-            let _session = Session::begin(&WHOLE_REGISTERS);
             for panel in all.start / 32..all.end / 32 {
                 let both =
                     |a: &Range<usize>, b: &Range<usize>| [a, b].iter().all(|x| x.contains(&(panel * 32)));
@@ -156,13 +177,13 @@ impl Products<16, 2> for Tiles {
                     let factor = *task.factor.add(row);
                     if factor != 1.0 {
                         let out = task.out.add(row * task.out_row);
-                        for column in 0..task.extent {
-                            *out.add(column) *= factor;
+                        for column in (0..task.extent).step_by(Avx512::LANES) {
+                            let at = out.add(column);
+                            Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
                         }
                     }
                 }
             }
-            let _session = Session::begin(&WHOLE_REGISTERS);
             for panel in 0..task.extent / 32 {
                 let same = |a: &Range<usize>, b: &Range<usize>| {
                     !a.is_empty() && !b.is_empty() && pairs(a) == pairs(b)

@@ -38,12 +38,41 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
     }
 }
 
+/// What goes on around a softmax.
+pub(super) trait Surroundings {
+    /// Keeps the unit that multiplies from falling asleep. Called for every sixteen rows.
+    ///
+    /// # Safety
+    /// The products have begun.
+    #[inline(always)]
+    unsafe fn keep_awake() {}
+}
+
+/// No products.
+pub(super) struct Alone;
+
+impl Surroundings for Alone {}
+
 /// The two products of attention, of strips of `MR` rows and panels of `NV` vectors.
 pub(super) trait Products<const MR: usize, const NV: usize> {
+    /// What comes before the products of a thread.
+    ///
+    /// # Safety
+    /// The CPU has the features.
+    #[inline(always)]
+    unsafe fn begin() {}
+
+    /// What comes after them.
+    ///
+    /// # Safety
+    /// It has begun.
+    #[inline(always)]
+    unsafe fn end() {}
+
     /// `out[strip][r][panel] = Σₖ left[strip][k, r] · right[panel][k]`.
     ///
     /// # Safety
-    /// The CPU has the features; the pointers are good for what `Product` describes.
+    /// The CPU has the features, the products have begun, and the pointers are good for what `Product` describes.
     unsafe fn scores(task: &Product<'_>);
 
     /// `out[strip][r][panel] = factor[strip][r] · out[strip][r][panel] + Σₖ left[strip][r][k] · right[panel][k]`.
@@ -81,6 +110,8 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
         }
     }
 }
+
+impl<S: Simd> Surroundings for S {}
 
 impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
@@ -167,9 +198,13 @@ pub(super) const GROUP: usize = 16;
 /// One step of the online softmax: scores become weights, in place.
 ///
 /// # Safety
-/// The CPU has the features of `S`; the pointers are good for what `Softmax` describes.
+/// The CPU has the features of `S`, the products of `P` have begun, and the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(task: &Softmax) {
+pub(super) unsafe fn softmax<S, P, const PACKING: u8, const MASKED: bool, const BIASED: bool>(task: &Softmax)
+where
+    S: Simd,
+    P: Surroundings,
+{
     // bf16 weights are made of two vectors each, so that whole units of keys are written.
     let pairs = PACKING != Packing::F32 as u8;
     let width = if pairs { 2 * S::LANES } else { S::LANES };
@@ -177,17 +212,20 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
     for first in (0..task.rows).step_by(GROUP) {
         let rows = GROUP.min(task.rows - first);
-        let mut largest = [f32::NEG_INFINITY; GROUP];
         // SAFETY: as promised by the caller.
         unsafe {
+            let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                *largest = row_max::<S, MASKED>(task, first + r, vectors.clone()) * task.factor;
+                *largest = row_max::<S, MASKED, BIASED>(task, first + r, vectors.clone());
             }
             let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
-            let (shift, rescale) = rescale::<S>(max, &largest);
-            task.rescale.add(first).copy_from_nonoverlapping(rescale.as_ptr(), rows);
+            let (shift, rescale) = rescale::<S>(max, &S::reduce_max_of_each(&largest), task.factor);
+            copy(rescale.as_ptr(), task.rescale.add(first), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
+                if r == GROUP / 2 {
+                    P::keep_awake();
+                }
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let factor = match shift[r].abs() < LARGE {
                     true => factor,
@@ -200,8 +238,8 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
                     // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
                     for group in groups.clone() {
                         let at = row.add(group * width);
-                        let low = S::exp2(S::fma(S::load(at), factor, shift));
-                        let high = S::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                        let low = S::exp2_for_bf16(S::fma(S::load(at), factor, shift));
+                        let high = S::exp2_for_bf16(S::fma(S::load(at.add(S::LANES)), factor, shift));
                         S::store_bf16(row.add(group * S::LANES), low, high);
                         sum = S::add(sum, S::add(low, high));
                     }
@@ -219,13 +257,17 @@ pub(super) unsafe fn softmax<S: Simd, const PACKING: u8, const MASKED: bool>(tas
     }
 }
 
-/// The largest score of a row; what it does not keep becomes −∞. A NaN is dropped here and comes back as the exponential
-/// of itself.
+/// The largest score in each lane of a row, with its bias; what the row does not keep becomes −∞. A NaN is dropped here
+/// and comes back as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors: Range<usize>) -> f32 {
+unsafe fn row_max<S: Simd, const MASKED: bool, const BIASED: bool>(
+    task: &Softmax,
+    r: usize,
+    vectors: Range<usize>,
+) -> S::V {
     // SAFETY: as promised by the caller.
     unsafe {
         let row = task.scores.add(r * TILE_KEYS);
@@ -233,40 +275,63 @@ unsafe fn row_max<S: Simd, const MASKED: bool>(task: &Softmax, r: usize, vectors
         for v in vectors {
             let at = row.add(v * S::LANES);
             let mut scores = S::load(at);
+            if BIASED {
+                let bias = S::load(task.bias.sub(r * task.bias_step).add(v * S::LANES));
+                scores = S::fma(scores, S::splat(task.scale), bias);
+            }
             if MASKED {
                 scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+            }
+            if MASKED || BIASED {
                 S::store(at, scores);
             }
             largest = S::max(scores, largest);
         }
-        S::reduce_max(largest)
+        largest
     }
 }
 
-/// Updates the maxima of a group of rows for the largest of their new scores, in the same units; returns what each row adds
-/// to its scores, and what it multiplies earlier sums and outputs by.
+/// Updates the maxima of a group of rows, the last group perhaps of fewer, for the largest of their new scores, times
+/// `factor`; returns what each row adds to its scores, and what it multiplies earlier sums and outputs by.
 ///
 /// # Safety
-/// The CPU has the features of `S`.
+/// The CPU has the features of `S`, and `max` at most [`GROUP`] rows.
 #[inline(always)]
 pub(super) unsafe fn rescale<S: Simd>(
     max: &mut [f32],
     largest: &[f32; GROUP],
+    factor: f32,
 ) -> ([f32; GROUP], [f32; GROUP]) {
-    let (mut shift, mut rescale) = ([0.0; GROUP], [0.0; GROUP]);
-    for (r, max) in max.iter_mut().enumerate() {
-        let (before, now) = (*max, max.max(largest[r]));
-        let reference = if now == f32::NEG_INFINITY { 0.0 } else { now };
-        *max = now;
-        shift[r] = -reference;
-        rescale[r] = before - reference;
-    }
-    for v in (0..GROUP).step_by(S::LANES) {
-        // SAFETY: the caller's; a group is whole vectors.
-        unsafe {
-            let at = rescale.as_mut_ptr().add(v);
-            S::store(at, S::exp2(S::load(at)));
+    let (mut shift, mut rescale, mut group_max) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
+    // SAFETY: as promised by the caller; a group is whole vectors.
+    unsafe {
+        copy(max.as_ptr(), group_max.as_mut_ptr(), max.len());
+        for v in (0..GROUP).step_by(S::LANES) {
+            let before = S::load(group_max.as_ptr().add(v));
+            let largest = S::mul(S::load(largest.as_ptr().add(v)), S::splat(factor));
+            let now = S::max(largest, before);
+            S::store(group_max.as_mut_ptr().add(v), now);
+            // Where there is no score yet, any number will do.
+            let shifted = S::mul(S::max(now, S::splat(f32::MIN)), S::splat(-1.0));
+            S::store(shift.as_mut_ptr().add(v), shifted);
+            S::store(rescale.as_mut_ptr().add(v), S::exp2(S::add(before, shifted)));
         }
+        copy(group_max.as_ptr(), max.as_mut_ptr(), max.len());
     }
     (shift, rescale)
+}
+
+/// Copies some floats of a group; all of them as vectors.
+///
+/// # Safety
+/// Both have so many floats, at most [`GROUP`].
+#[inline(always)]
+unsafe fn copy(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match count {
+            GROUP => to.copy_from_nonoverlapping(from, GROUP),
+            _ => to.copy_from_nonoverlapping(from, count),
+        }
+    }
 }

@@ -16,33 +16,55 @@ fn numbers(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(next).collect()
 }
 
+/// The kernels whose weights become bf16.
+fn all_of_bf16() -> impl Iterator<Item = (InstructionSet, &'static Kernels)> {
+    let available = InstructionSet::ALL.into_iter().filter(|isa| isa.is_available());
+    let kernels = available.map(|isa| (isa, Kernels::new(Available::new(isa), DType::BF16)));
+    kernels.filter(|(_, kernels)| kernels.packing != Packing::F32)
+}
+
+/// The largest error of 2ˣ, by what is to be measured: the result, the exact value and its nearest float.
+fn worst_exp2(isa: InstructionSet, kernels: &Kernels, error: impl Fn(f64, f64, f32) -> f64) -> f64 {
+    let mut worst = 0.0f64;
+    // Every 97th float from −∞ to 127.5.
+    let inputs = (0..=u32::MAX).step_by(97).map(f32::from_bits).filter(|x| *x <= 127.5);
+    let mut inputs = inputs.chain([0.0, -0.0, -126.0, f32::NEG_INFINITY]).peekable();
+    while inputs.peek().is_some() {
+        let x: Vec<f32> = inputs.by_ref().take(4096).collect();
+        let mut y = x.clone();
+        y.resize(x.len().next_multiple_of(kernels.lanes), 0.0);
+        kernels.exp2(&mut y);
+        for (&x, &y) in x.iter().zip(&y) {
+            if x < -126.0 {
+                assert_eq!(y, 0.0, "2^{x:e} ({isa})");
+                continue;
+            }
+            let exact = f64::from(x).exp2();
+            worst = worst.max(error(f64::from(y), exact, exact as f32));
+        }
+    }
+    let mut special = vec![f32::NAN; kernels.lanes];
+    kernels.exp2(&mut special);
+    assert!(special.iter().all(|x| x.is_nan()), "{isa}");
+    worst
+}
+
 #[test]
 fn exp2_is_within_two_ulp_and_underflows_to_zero() {
     for (isa, kernels) in all() {
-        let mut worst = 0.0f64;
-        // Every 97th float from −∞ to 127.5.
-        let inputs = (0..=u32::MAX).step_by(97).map(f32::from_bits).filter(|x| *x <= 127.5);
-        let mut inputs = inputs.chain([0.0, -0.0, -126.0, f32::NEG_INFINITY]).peekable();
-        while inputs.peek().is_some() {
-            let x: Vec<f32> = inputs.by_ref().take(4096).collect();
-            let mut y = x.clone();
-            y.resize(x.len().next_multiple_of(kernels.lanes), 0.0);
-            kernels.exp2(&mut y);
-            for (&x, &y) in x.iter().zip(&y) {
-                if x < -126.0 {
-                    assert_eq!(y, 0.0, "2^{x:e} ({isa})");
-                    continue;
-                }
-                let exact = f64::from(x).exp2();
-                let nearest = exact as f32;
-                let ulp = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
-                worst = worst.max((f64::from(y) - exact).abs() / ulp);
-            }
-        }
+        let worst = worst_exp2(isa, kernels, |got, exact, nearest| {
+            let ulp = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
+            (got - exact).abs() / ulp
+        });
         assert!(worst <= 2.0, "off by {worst} ulp ({isa})");
-        let mut special = vec![f32::NAN; kernels.lanes];
-        kernels.exp2(&mut special);
-        assert!(special.iter().all(|x| x.is_nan()), "{isa}");
+    }
+}
+
+#[test]
+fn exp2_of_weights_that_become_bf16_is_close_enough_for_sums_too() {
+    for (isa, kernels) in all_of_bf16() {
+        let worst = worst_exp2(isa, kernels, |got, exact, _| (got - exact).abs() / exact);
+        assert!(worst <= 2f64.powi(-22), "off by 2^{} ({isa})", worst.log2());
     }
 }
 
@@ -58,7 +80,8 @@ fn products_are_those_of_plain_loops() {
             let first = kernels.lanes;
             let last = panels * kernels.panel - first;
             let lanes = [(); 3].map(|_| first..last - first);
-            kernels.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
+            let multiplier = Multiplier::new(kernels);
+            multiplier.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
                     if !(2 * first..last).contains(&c) {
@@ -98,7 +121,7 @@ fn products_are_those_of_plain_loops() {
                 for (layout, of_value) in layouts {
                     let mut out = before.clone();
                     let lanes = [keys.clone(), keys.clone(), keys.clone()];
-                    kernels.values(&weights, layout, &lanes, &rescale, &mut out, columns);
+                    multiplier.values(&weights, layout, &lanes, &rescale, &mut out, columns);
                     for r in 0..rows {
                         for c in 0..columns {
                             let sum: f64 = keys
@@ -130,7 +153,7 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
         let mut weights = [first.clone(), second.clone()];
         for (weights, keys) in weights.iter_mut().zip(&keys) {
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            kernels.softmax(weights, keys.clone(), None, factor, state);
+            kernels.softmax(weights, keys.clone(), factor, state);
         }
         for r in 0..rows {
             let parts = [(&first, &keys[0]), (&second, &keys[1])];
@@ -148,6 +171,40 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
             let weight = (scaled(second[r * TILE_KEYS + key]) - exact_max).exp2();
             assert!((f64::from(weights[1][r * TILE_KEYS + key]) - weight).abs() < 1e-5, "{isa}");
             assert_eq!(weights[1][r * TILE_KEYS], second[r * TILE_KEYS], "outside the keys ({isa})");
+        }
+    }
+}
+
+#[test]
+fn a_softmax_adds_biases_and_knows_what_rows_keep() {
+    for (isa, kernels) in all() {
+        let rows = 2 * kernels.strip;
+        let (scores, table) = (numbers(rows * TILE_KEYS, 1), numbers(rows + 2 * TILE_KEYS, 2));
+        let kept: Vec<_> = (0..rows as u32).map(|r| r % 5..100 + r).collect();
+        let scale = 3.0;
+        for (first, step) in [(17, 0), (rows + 5, 1)] {
+            let mut weights = scores.clone();
+            let (mut max, mut sums, mut rescale) =
+                (vec![f32::NEG_INFINITY; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
+            let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
+            let bias = AddedBias { table: &table, first, step, scale };
+            let multiplier = Multiplier::new(kernels);
+            multiplier.softmax(&mut weights, 0..TILE_KEYS, Some(&kept), Some(bias), 1.0, state);
+            for (r, kept) in kept.iter().enumerate() {
+                let biased = |lane: usize| {
+                    f64::from(scores[r * TILE_KEYS + lane]) * f64::from(scale)
+                        + f64::from(table[first - r * step + lane])
+                };
+                let lanes = || kept.clone().map(|lane| lane as usize);
+                let exact_max = lanes().map(biased).fold(f64::NEG_INFINITY, f64::max);
+                assert!((f64::from(max[r]) - exact_max).abs() < 1e-5, "{isa}");
+                for lane in 0..TILE_KEYS {
+                    let is_kept = kept.contains(&(lane as u32));
+                    let exact = if is_kept { (biased(lane) - exact_max).exp2() } else { 0.0 };
+                    let got = f64::from(weights[r * TILE_KEYS + lane]);
+                    assert!((got - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                }
+            }
         }
     }
 }

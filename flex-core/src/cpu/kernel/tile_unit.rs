@@ -1,10 +1,11 @@
 //! The instructions of the tile unit (AMX).
 //!
-//! There are eight registers of up to 16 rows of 64 bytes. They are configured when a product begins and released when it
-//! ends, so that nothing outlives a call. The functions are unsafe because a session has to exist, with shapes that fit
+//! There are eight registers of up to 16 rows of 64 bytes. They are configured when a session begins and released when it
+//! ends, so that nothing outlives a call. A thread has one session at a time. The functions are unsafe because a session has to exist, with shapes that fit
 //! each other, and because memory has to hold the rows of a register.
 
 use std::arch::asm;
+use std::cell::Cell;
 
 /// Rows of a tile register.
 pub(super) const TILE_ROWS: usize = 16;
@@ -37,14 +38,23 @@ impl Configuration {
     }
 }
 
+thread_local! {
+    /// Whether this thread has configured the registers.
+    static CONFIGURED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The registers while they are configured.
 pub(super) struct Session;
 
 impl Session {
+    /// # Panics
+    /// If this thread has a session already, whose shapes would be gone.
+    ///
     /// # Safety
     /// The CPU has the tile unit and the kernel has given its permission.
     #[inline(always)]
     pub(super) unsafe fn begin(configuration: &Configuration) -> Self {
+        assert!(!CONFIGURED.replace(true), "one session of the tile unit at a time");
         // SAFETY: the configuration is valid, and the caller's promise.
         unsafe { asm!("ldtilecfg [{}]", in(reg) configuration, options(nostack, readonly)) }
         Self
@@ -54,6 +64,7 @@ impl Session {
 impl Drop for Session {
     #[inline(always)]
     fn drop(&mut self) {
+        CONFIGURED.set(false);
         // SAFETY: a session exists only where the tile unit does.
         unsafe { asm!("tilerelease", options(nostack, nomem)) }
     }

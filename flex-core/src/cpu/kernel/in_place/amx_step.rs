@@ -87,7 +87,7 @@ pub(super) unsafe fn update_maxima(task: &mut Maxima) {
             task.shift.iter_mut().zip(max).for_each(|(shift, max)| *shift = -*max);
             return;
         }
-        let (shift, rescale) = generic::rescale::<Avx512>(max, &largest);
+        let (shift, rescale) = generic::rescale::<Avx512>(max, &largest, 1.0);
         for row in 0..task.rows {
             (task.shift[row], task.rescale[row]) = (shift[row], rescale[row]);
             let sums = task.sums.add(row * SUM_LANES);

@@ -1,0 +1,353 @@
+//! Vectors of AVX2 and AVX-512.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::{EXP2, EXP2_FOR_BF16, Simd};
+
+/// Eight floats.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx2;
+
+// SAFETY of the bodies: the caller's CPU has AVX2 and FMA, and its pointers are good for eight floats.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: __m256) {
+        unsafe { _mm256_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(x: __m256) -> __m256 {
+        unsafe {
+            let least = _mm256_set1_ps(-126.0);
+            // False for NaN, so that a NaN is kept.
+            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, least);
+            let bounded = _mm256_blendv_ps(x, least, tiny);
+            let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(bounded);
+            let f = _mm256_sub_ps(bounded, n);
+            let mut p = _mm256_set1_ps(EXP2[5]);
+            for &c in EXP2[..5].iter().rev() {
+                p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(c));
+            }
+            let y = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0));
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
+            _mm256_andnot_ps(tiny, _mm256_mul_ps(y, power))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max(x: __m256) -> f32 {
+        unsafe {
+            let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(x: __m256, kept: &Range<u32>, first: u32) -> __m256 {
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let bound = |bound: u32| _mm256_set1_epi32((bound as i32).wrapping_sub(first as i32));
+            let early = _mm256_cmpgt_epi32(bound(kept.start), lanes);
+            let inside = _mm256_andnot_si256(early, _mm256_cmpgt_epi32(bound(kept.end), lanes));
+            let low = _mm256_set1_ps(f32::NEG_INFINITY);
+            _mm256_blendv_ps(low, x, _mm256_castsi256_ps(inside))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+        unsafe { transpose8(rows, columns, to, panel) }
+    }
+}
+
+/// Eight columns of eight rows at a time, in registers.
+///
+/// # Safety
+/// As [`Simd::transpose`], on a CPU with AVX.
+#[inline(always)]
+unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+    let whole = columns / 8 * 8;
+    for column in (0..whole).step_by(8) {
+        // SAFETY: the caller's.
+        unsafe {
+            // Row i in the lower half and row i + 4 in the upper one: four columns of eight rows stay in their halves.
+            for four in [column, column + 4] {
+                let mut r = [_mm256_setzero_ps(); 4];
+                for (i, r) in r.iter_mut().enumerate() {
+                    let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(four)));
+                    *r = _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[i + 4].add(four)));
+                }
+                let [a, b, c, d] = r;
+                let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                let columns = [
+                    _mm256_shuffle_ps::<0x44>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0xee>(ab_low, cd_low),
+                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+                ];
+                for (i, values) in columns.into_iter().enumerate() {
+                    _mm256_storeu_ps(to.add((four + i) * panel), values);
+                }
+            }
+        }
+    }
+    for column in whole..columns {
+        for (i, row) in rows.iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { *to.add(column * panel + i) = *row.add(column) }
+        }
+    }
+}
+
+/// Sixteen sums of products of bf16 pairs; the other operations are not used.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Bf16Dot;
+
+// SAFETY of the bodies: the caller's CPU has AVX-512 BF16, and its pointers are good for sixteen floats.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Bf16Dot {
+    type V = __m512;
+    const LANES: usize = 16;
+    const DEPTH: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        unsafe { Avx512::splat(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        unsafe { Avx512::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: __m512) {
+        unsafe { Avx512::store(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { Avx512::add(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        unsafe { Avx512::mul(a, b) }
+    }
+
+    /// `a` and `b` are pairs of bf16.
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe {
+            let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
+            _mm512_dpbf16_ps(c, pairs(a), pairs(b))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        unsafe { Avx512::max(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(x: __m512) -> __m512 {
+        unsafe { Avx512::exp2(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max(x: __m512) -> f32 {
+        unsafe { Avx512::reduce_max(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(x: __m512, kept: &Range<u32>, first: u32) -> __m512 {
+        unsafe { Avx512::keep(x, kept, first) }
+    }
+}
+
+/// In each quarter, the maxima of the halves of `a` and of `b`, in turns.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn max_of_pairs(a: __m512, b: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)) }
+}
+
+/// The maxima of the quarters of `a`, two by two, and then those of `b`.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn max_of_quarters(a: __m512, b: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { _mm512_max_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)) }
+}
+
+/// Sixteen floats.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Avx512;
+
+// SAFETY of the bodies: the caller's CPU has AVX-512 F and DQ, and its pointers are good for sixteen floats.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, x: __m512) {
+        unsafe { _mm512_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2(x: __m512) -> __m512 {
+        unsafe {
+            // Not less than: true for NaN, so that a NaN is kept.
+            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
+            let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+            let f = _mm512_sub_ps(x, n);
+            let mut p = _mm512_set1_ps(EXP2[5]);
+            for &c in EXP2[..5].iter().rev() {
+                p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+            }
+            let y = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
+            _mm512_maskz_scalef_ps(normal, y, n)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_for_bf16(x: __m512) -> __m512 {
+        unsafe {
+            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
+            // x − ⌊x⌋; the power of two below takes the floor itself.
+            let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+            let [rest @ .., last] = EXP2_FOR_BF16;
+            let mut p = _mm512_set1_ps(last);
+            for &c in rest.iter().rev() {
+                p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+            }
+            _mm512_maskz_scalef_ps(normal, p, x)
+        }
+    }
+
+    /// A tree of maxima that transposes on its way: half as many rows a step, which hold half as much of each.
+    #[inline(always)]
+    unsafe fn reduce_max_of_each(rows: &[__m512; 16]) -> [f32; 16] {
+        unsafe {
+            let mut fours = [_mm512_setzero_ps(); 4];
+            for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+                let (ab, cd) = (max_of_pairs(rows[0], rows[1]), max_of_pairs(rows[2], rows[3]));
+                let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+                let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+                *four = _mm512_max_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+            }
+            let [a, b, c, d] = fours;
+            let mut each = [0.0; 16];
+            let all = max_of_quarters(max_of_quarters(a, b), max_of_quarters(c, d));
+            _mm512_storeu_ps(each.as_mut_ptr(), all);
+            each
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max(x: __m512) -> f32 {
+        unsafe {
+            let x = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            Avx2::reduce_max(x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(x: __m512, kept: &Range<u32>, first: u32) -> __m512 {
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let bound = |bound: u32| _mm512_set1_epi32((bound as i32).wrapping_sub(first as i32));
+            let late = _mm512_cmpge_epi32_mask(lanes, bound(kept.start));
+            let inside = _mm512_mask_cmplt_epi32_mask(late, lanes, bound(kept.end));
+            _mm512_mask_mov_ps(_mm512_set1_ps(f32::NEG_INFINITY), inside, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+        unsafe { transpose8(rows, columns, to, panel) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut f32, low: __m512, high: __m512) {
+        // Called for sets with AVX-512 BF16 only.
+        unsafe {
+            let packed = _mm512_cvtne2ps_pbh(high, low);
+            _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(packed));
+        }
+    }
+}
