@@ -233,8 +233,7 @@ impl Part<'_, '_> {
     fn step(&mut self, tile: Option<usize>) {
         let Some(pipeline) = &mut self.pipeline else { return };
         let (query, key, value, scores) = (&*self.query, &self.key, &self.value, &*self.scores);
-        let factor = self.factor;
-        pipeline.step(tile, Operands { query, key, value, scores, factor, sums: self.sums, out: self.out });
+        pipeline.step(tile, Operands { query, key, value, scores, sums: self.sums, out: self.out });
     }
 
     /// Takes all tiles in the pipeline through it.

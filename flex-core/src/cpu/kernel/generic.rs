@@ -172,7 +172,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
 }
 
 /// From here on the rounding of a maximum is so large that it would show in the weights.
-const LARGE: f32 = (1 << 24) as f32;
+pub(super) const LARGE: f32 = (1 << 24) as f32;
 
 /// Multiplies the scores of a row by `factor`, and returns what is left to multiply by. A fused multiplication does not round
 /// the product as the maximum was rounded, so that the largest weight of scores as large as additive masks (−10¹⁰) would
@@ -181,7 +181,7 @@ const LARGE: f32 = (1 << 24) as f32;
 /// # Safety
 /// The CPU has the features of `S`, and the row the vectors.
 #[inline(always)]
-unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) -> S::V {
+pub(super) unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) -> S::V {
     // SAFETY: as promised by the caller.
     unsafe {
         for v in vectors {

@@ -85,13 +85,21 @@ pub(super) unsafe fn update_maxima(task: &mut Maxima) {
             // So it is after the first tiles, most of the time.
             task.rescale = [1.0; _];
             task.shift.iter_mut().zip(max).for_each(|(shift, max)| *shift = -*max);
-            return;
+        } else {
+            let (shift, rescale) = generic::rescale::<Avx512>(max, &largest, 1.0);
+            for row in 0..task.rows {
+                (task.shift[row], task.rescale[row]) = (shift[row], rescale[row]);
+                let sums = task.sums.add(row * SUM_LANES);
+                Avx512::store(sums, Avx512::mul(Avx512::splat(rescale[row]), Avx512::load(sums)));
+            }
         }
-        let (shift, rescale) = generic::rescale::<Avx512>(max, &largest, 1.0);
+        task.row_factor = [task.factor; _];
         for row in 0..task.rows {
-            (task.shift[row], task.rescale[row]) = (shift[row], rescale[row]);
-            let sums = task.sums.add(row * SUM_LANES);
-            Avx512::store(sums, Avx512::mul(Avx512::splat(rescale[row]), Avx512::load(sums)));
+            if task.shift[row].abs() >= generic::LARGE {
+                let scores = task.scores.add(row * TILE_KEYS);
+                generic::multiply::<Avx512>(scores, 0..GROUPS, Avx512::splat(task.factor));
+                task.row_factor[row] = 1.0;
+            }
         }
     }
 }
@@ -215,8 +223,9 @@ impl Exponentials {
         // SAFETY: the caller's.
         unsafe {
             let scores = Avx512::load(self.scores.add(row * TILE_KEYS + group * TILE_ROWS));
+            let factor = Avx512::splat(*self.factor.get_unchecked(row));
             let shift = Avx512::splat(*self.shift.get_unchecked(row));
-            let weights = Avx512::exp2(Avx512::fma(scores, Avx512::splat(self.factor), shift));
+            let weights = Avx512::exp2(Avx512::fma(scores, factor, shift));
             let sums = self.sums.add(row * SUM_LANES);
             Avx512::store(sums, Avx512::add(Avx512::load(sums), weights));
             let weights = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(weights));

@@ -41,7 +41,8 @@ pub(super) struct Maxima {
     pub(super) sums: *mut f32,
     /// What earlier sums and outputs are multiplied by.
     pub(super) rescale: [f32; MOST_ROWS],
-    /// What is added to scores before the exponential.
+    /// What scores are multiplied by, and then what is added, before the exponential.
+    pub(super) row_factor: [f32; MOST_ROWS],
     pub(super) shift: [f32; MOST_ROWS],
 }
 
@@ -69,7 +70,7 @@ pub(super) struct Products {
 pub(super) struct Exponentials {
     /// Rows of [`TILE_KEYS`].
     pub(super) scores: *const f32,
-    pub(super) factor: f32,
+    pub(super) factor: [f32; MOST_ROWS],
     pub(super) shift: [f32; MOST_ROWS],
     pub(super) sums: *mut f32,
     /// For every 16 keys, the weights of all rows beside zeros, and zeros beside them.
@@ -96,6 +97,7 @@ pub(in crate::cpu) struct Pipeline<'w> {
     products: &'w mut [f32],
     /// Of the tiles in `scored` and `weighted`, which change places.
     weights: [&'w mut [f32]; 2],
+    factor: [f32; MOST_ROWS],
     shift: [f32; MOST_ROWS],
     rescale: [[f32; MOST_ROWS]; 2],
     /// The tile whose products are there, by its first key.
@@ -112,7 +114,6 @@ pub(in crate::cpu) struct Operands<'a, 'k> {
     pub(in crate::cpu) key: &'a HeadRows<'k>,
     pub(in crate::cpu) value: &'a HeadRows<'k>,
     pub(in crate::cpu) scores: &'a [f32],
-    pub(in crate::cpu) factor: f32,
     pub(in crate::cpu) sums: &'a mut [f32],
     pub(in crate::cpu) out: &'a mut [f32],
 }
@@ -145,6 +146,7 @@ impl<'w> Pipeline<'w> {
             rows,
             products,
             weights: weights.split_at_mut(Self::weights_len(rows)).into(),
+            factor: [1.0; _],
             shift: [0.0; _],
             rescale: [[0.0; _]; 2],
             multiplied: None,
@@ -190,11 +192,12 @@ impl<'w> Pipeline<'w> {
             max: max.as_mut_ptr(),
             sums: sums.as_mut_ptr(),
             rescale: [0.0; _],
+            row_factor: [factor; _],
             shift: [0.0; _],
         };
         // SAFETY: the lengths are checked; as above.
         unsafe { (self.stages.update_maxima)(&mut maxima) }
-        self.shift = maxima.shift;
+        (self.factor, self.shift) = (maxima.row_factor, maxima.shift);
         self.rescale[0] = maxima.rescale;
         self.scored = Some(tile);
     }
@@ -202,7 +205,7 @@ impl<'w> Pipeline<'w> {
     /// Every tile on its way goes one stage on, and the one whose first key is `tile` enters. The scores of the last one
     /// that entered have been taken.
     pub(in crate::cpu) fn step(&mut self, tile: Option<usize>, operands: Operands) {
-        let Operands { query, key, value, scores, factor, sums, out } = operands;
+        let Operands { query, key, value, scores, sums, out } = operands;
         let rows = self.rows;
         assert!(self.multiplied.is_none(), "the scores are taken before others come");
         assert!(
@@ -234,7 +237,7 @@ impl<'w> Pipeline<'w> {
             }),
             exponentials: self.scored.map(|_| Exponentials {
                 scores: scores.as_ptr(),
-                factor,
+                factor: self.factor,
                 shift: self.shift,
                 sums: sums.as_mut_ptr(),
                 weights: new_weights.as_mut_ptr(),
