@@ -23,6 +23,11 @@ impl DiskCache {
         Self { dir }
     }
 
+    /// Whether nothing was ever stored here.
+    pub(crate) fn is_empty(&self) -> bool {
+        fs::read_dir(&self.dir).map_or(true, |mut files| files.next().is_none())
+    }
+
     /// The kernel stored under `key`, if it is there and whole.
     pub(crate) fn load(&self, key: &str, compiler: &str) -> Option<CompiledKernel> {
         let path = self.path(key, compiler);

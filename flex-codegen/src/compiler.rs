@@ -91,6 +91,22 @@ impl Compiler {
         }
     }
 
+    /// Loads NVRTC and has it compile an empty kernel, if the first kernel asked for will have to be compiled anyway: there
+    /// is no bundle, and nothing on disk. That takes a few tenths of a second, for which something else often waits; what
+    /// goes wrong is found again, and reported, by the first kernel.
+    pub fn ready(&self, arch: Arch) {
+        if self.bundle.is_some() || self.disk.as_ref().is_some_and(|disk| !disk.is_empty()) {
+            return;
+        }
+        let options = KernelSource::options(arch, false);
+        let readied = Nvrtc::get().and_then(|nvrtc| {
+            nvrtc.compile("ready.cu", "extern \"C\" __global__ void ready() {}", &[], &options)
+        });
+        if let Err(error) = readied {
+            tracing::debug!(%error, "NVRTC is not ready");
+        }
+    }
+
     /// The kernel of a specification.
     ///
     /// # Errors

@@ -287,11 +287,17 @@ impl DeviceState {
         }
 
         let (mut context, mut total_memory) = (Handle::NULL, 0);
-        // SAFETY: `device` came from the driver; both are valid places to write.
-        unsafe {
-            driver.primary_context_retain(&mut context, device)?;
-            driver.device_total_memory(&mut total_memory, device)?;
-        }
+        let compiler = super::compiler();
+        std::thread::scope(|scope| {
+            // A context takes about as long as NVRTC does to be ready.
+            let ready = std::thread::Builder::new().name("flex-nvrtc".into());
+            let _ = ready.spawn_scoped(scope, || compiler.ready(arch));
+            // SAFETY: `device` came from the driver; both are valid places to write.
+            unsafe {
+                driver.primary_context_retain(&mut context, device)?;
+                driver.device_total_memory(&mut total_memory, device)
+            }
+        })?;
         let pool = match attribute(constants::DEVICE_MEMORY_POOLS)? {
             0 => None,
             _ => Some(create_pool(driver, device)?),

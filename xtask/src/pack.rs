@@ -29,6 +29,7 @@ pub(crate) fn pack() -> Result<(), String> {
         }
     }
     copy(&root.join("xtask/pack/run"), &pack.join("run"))?;
+    compress(&pack, "tests")?;
 
     let bytes = size(&pack);
     println!("{}: {} programs, {:.1} MiB", pack.display(), executables.len(), bytes as f64 / 1048576.0);
@@ -108,6 +109,19 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
         fs::create_dir_all(folder).map_err(at(folder))?;
     }
     fs::copy(from, to).map(drop).map_err(at(from))
+}
+
+/// Makes `folder` in `pack` an archive, which `run` unpacks: every test program has the whole library in it.
+fn compress(pack: &Path, folder: &str) -> Result<(), String> {
+    let archive = pack.join(folder).with_extension("tar.gz");
+    let status = Command::new("tar")
+        .args(["-czf".as_ref(), archive.as_os_str(), "-C".as_ref(), pack.as_os_str(), folder.as_ref()])
+        .status()
+        .map_err(|e| format!("could not start tar: {e}"))?;
+    if !status.success() {
+        return Err(format!("tar failed ({status})"));
+    }
+    fs::remove_dir_all(pack.join(folder)).map_err(|e| format!("{folder}: {e}"))
 }
 
 fn size(path: &Path) -> u64 {

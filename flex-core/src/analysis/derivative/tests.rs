@@ -94,7 +94,11 @@ fn inconclusive(expr: &Expr, at: Point, low: (&[Capture], f64), high: (&[Capture
             Node::Unary(Floor | Ceil | Round | Trunc, x) | Node::Cast(Type::I32 | Type::U32, x)
                 if expr.ty(x) == Type::F32 =>
             {
-                differs(&|captures, score| value(x, captures, score).map(|x| (2.0 * x).floor()))
+                // Constants are folded in f32, which may be on the other side of a jump.
+                let halves = |captures: &[Capture], score| value(x, captures, score).map(|x| 2.0 * x);
+                let is_at_jump = |twice: f64| (twice - twice.round()).abs() <= 1e-5 * (1.0 + twice.abs());
+                halves(low.0, low.1).is_some_and(is_at_jump)
+                    || differs(&|captures, score| halves(captures, score).map(f64::floor))
             }
             // At a tie of equal functions, `min(x, max(x, y))`, the convention need not be the slope.
             Node::Binary(Min | Max, a, b) if expr.ty(a) == Type::F32 => {
