@@ -100,7 +100,24 @@ fn shape(len: usize, heads: usize, head_dim: usize) -> [usize; 4] {
 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
-fn staged_terms_are_those_of_the_right_key_and_distance() {
+fn staged_terms_at_head_dim_64() {
+    check_all(64, DType::F16);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn staged_terms_at_head_dim_128() {
+    check_all(128, DType::BF16);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn staged_terms_at_head_dim_192() {
+    check_all(192, DType::F16);
+}
+
+/// Terms are those of the right key and distance.
+fn check_all(head_dim: usize, dtype: DType) {
     let gpu = gpu();
     if !CudaDevice::new(0).unwrap().arch().is_hopper() {
         println!("SKIPPED: the GPU is no Hopper");
@@ -108,7 +125,7 @@ fn staged_terms_are_those_of_the_right_key_and_distance() {
     }
     let force = Force { template: Some(Template::ForwardSm90), ..Force::default() };
     let options = CudaOptions { force, ..CudaOptions::default() };
-    let check = |head_dim: usize, dtype: DType, case: usize| {
+    let check = |case: usize| {
         let mut rng = StdRng::seed_from_u64(head_dim as u64);
         // The longest ones if there is time for some only.
         for &(q_len, kv_len) in LENGTHS.iter().rev().take(testing::cases(LENGTHS.len() as u32) as usize) {
@@ -123,13 +140,11 @@ fn staged_terms_are_those_of_the_right_key_and_distance() {
     // Side by side, because most of the time goes to compiling; one after the other where tests run so.
     let alone = std::env::args().any(|argument| argument == "--test-threads=1");
     std::thread::scope(|scope| {
-        for (head_dim, dtype) in [(64, DType::F16), (128, DType::BF16), (192, DType::F16)] {
-            for case in 0..CASES {
-                let check = &check;
-                let thread = scope.spawn(move || check(head_dim, dtype, case));
-                if alone && let Err(panic) = thread.join() {
-                    std::panic::resume_unwind(panic);
-                }
+        for case in 0..CASES {
+            let check = &check;
+            let thread = scope.spawn(move || check(case));
+            if alone && let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
         }
     });
