@@ -288,45 +288,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::{Capture, CaptureValue, IntoArray};
-    use crate::ir::Builder;
+    use crate::mask::tests::{causal, document, mask_of, window};
     use crate::mask::{Extent, create_block_mask, create_mask};
     use crate::mods::MaskMod;
     use crate::testing::{self, ExprConfig};
 
-    fn mask(build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId) -> MaskMod {
-        let mut b = Builder::new();
-        let (q, kv) = (b.input(Input::Query), b.input(Input::Key));
-        let root = build(&mut b, q, kv);
-        MaskMod::new("mask", b.finish(root).unwrap(), vec![]).unwrap()
-    }
-
-    fn causal() -> MaskMod {
-        mask(|b, q, kv| b.binary(BinaryOp::Ge, q, kv))
-    }
-
-    fn window(size: i32) -> MaskMod {
-        mask(|b, q, kv| {
-            let (difference, size) = (b.binary(BinaryOp::Sub, q, kv), b.constant(size));
-            b.binary(BinaryOp::Le, difference, size)
-        })
-    }
-
     fn prefix(end: i32) -> MaskMod {
-        mask(|b, _, kv| {
+        mask_of(|b, _, kv| {
             let end = b.constant(end);
             b.binary(BinaryOp::Lt, kv, end)
         })
-    }
-
-    fn document(ids: &[i32]) -> MaskMod {
-        let mut b = Builder::new();
-        let doc = b.declare("doc", Type::I32, 1);
-        let (q, kv) = (b.input(Input::Query), b.input(Input::Key));
-        let (left, right) = (b.load(doc, &[q]), b.load(doc, &[kv]));
-        let root = b.binary(BinaryOp::Eq, left, right);
-        let capture = Capture { name: "doc".into(), value: CaptureValue::Array(ids.into_array()) };
-        MaskMod::new("document", b.finish(root).unwrap(), vec![capture]).unwrap()
     }
 
     /// Whether the intervals were found; if so they are the rows.

@@ -17,7 +17,7 @@ mod slice;
 mod transpose;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use block_mask::{BlockMask, Origin};
 pub use builder::{BlockMaskBuilder, BlockMaskOptions, MaskSurvey, OpenTile, TileVerdict, create_block_mask};

@@ -41,7 +41,7 @@ struct RowMaxima {
         for (int r = 0; r < 2; ++r) {
             over_columns[r] = over_quad(exponents[r], [](float a, float b) { return fmaxf(a, b); });
         }
-        for_each([&](int r, float& maximum) { maximum = fmaxf(maximum, over_columns[r] * 0.693147180559945309417f); });
+        for_each([&](int r, float& maximum) { maximum = fmaxf(maximum, over_columns[r] * kLn2); });
     }
 
 private:
@@ -61,7 +61,6 @@ template <class Config>
 __device__ __forceinline__ void store_output(
     const Problem& problem, int batch, int head, int first_query, int lane, const float (&out)[Config::kValueDim / 2],
     const OnlineSoftmax& softmax) {
-    constexpr float kLn2 = 0.693147180559945309417f;
     const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
     char* const head_out =
         static_cast<char*>(problem.out) + 2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);

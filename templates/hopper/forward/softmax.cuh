@@ -4,6 +4,8 @@
 
 namespace flex::hopper {
 
+constexpr float kLn2 = 0.693147180559945309417f;
+
 __device__ __forceinline__ float negative_infinity() { return __int_as_float(0xff800000); }
 
 __device__ __forceinline__ float exp2_approximate(float x) {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::generic::{Products, Surroundings};
+use super::generic::{Products, Surroundings, multiply};
 use super::simd::{Avx512, Simd};
 use super::tile_unit::{self, Configuration, Session, TILE_UNITS};
 use super::{Product, TILE_KEYS};
@@ -177,10 +177,8 @@ impl Products<16, 2> for Tiles {
                     let factor = *task.factor.add(row);
                     if factor != 1.0 {
                         let out = task.out.add(row * task.out_row);
-                        for column in (0..task.extent).step_by(Avx512::LANES) {
-                            let at = out.add(column);
-                            Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
-                        }
+                        let vectors = 0..task.extent.div_ceil(Avx512::LANES);
+                        multiply::<Avx512>(out, vectors, Avx512::splat(factor));
                     }
                 }
             }

@@ -171,24 +171,23 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     }
 }
 
-/// From here on the rounding of a maximum is so large that it would show in the weights.
+/// From here on the rounding of a maximum is so large that it would show in the weights: such scores are multiplied by the
+/// factor before, and not fused. A fused multiplication does not round the product as the maximum was rounded, so that the
+/// largest weight of scores as large as additive masks (−10¹⁰) would not be 2⁰ but anything.
 pub(super) const LARGE: f32 = (1 << 24) as f32;
 
-/// Multiplies the scores of a row by `factor`, and returns what is left to multiply by. A fused multiplication does not round
-/// the product as the maximum was rounded, so that the largest weight of scores as large as additive masks (−10¹⁰) would
-/// not be 2⁰ but anything.
+/// Multiplies vectors of a row by `factor`.
 ///
 /// # Safety
 /// The CPU has the features of `S`, and the row the vectors.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) -> S::V {
+pub(super) unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, factor: S::V) {
     // SAFETY: as promised by the caller.
     unsafe {
         for v in vectors {
             let at = row.add(v * S::LANES);
             S::store(at, S::mul(S::load(at), factor));
         }
-        S::splat(1.0)
     }
 }
 
@@ -229,7 +228,10 @@ where
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let factor = match shift[r].abs() < LARGE {
                     true => factor,
-                    false => multiply::<S>(row, vectors.clone(), factor),
+                    false => {
+                        multiply::<S>(row, vectors.clone(), factor);
+                        S::splat(1.0)
+                    }
                 };
                 let shift = S::splat(shift[r]);
                 let sums = task.sums.add((first + r) * super::SUM_LANES);

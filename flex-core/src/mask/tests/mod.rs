@@ -1,4 +1,4 @@
-//! Block masks against dense evaluation: what the tests share.
+//! Block masks against dense evaluation: what the tests share, and masks for tests elsewhere.
 
 mod building;
 mod changing;
@@ -13,19 +13,19 @@ use crate::ir::{BinaryOp, Builder, Input, NodeId, Type};
 use crate::mods::MaskMod;
 use crate::testing::{self, ExprConfig};
 
-pub(super) fn mask_of(build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId) -> MaskMod {
+pub(crate) fn mask_of(build: impl FnOnce(&mut Builder, NodeId, NodeId) -> NodeId) -> MaskMod {
     let mut b = Builder::new();
     let (q, kv) = (b.input(Input::Query), b.input(Input::Key));
     let root = build(&mut b, q, kv);
     MaskMod::new("mask", b.finish(root).unwrap(), vec![]).unwrap()
 }
 
-pub(super) fn causal() -> MaskMod {
+pub(crate) fn causal() -> MaskMod {
     mask_of(|b, q, kv| b.binary(BinaryOp::Ge, q, kv)).named("causal")
 }
 
 /// `q − kv ≤ size`.
-pub(super) fn window(size: i32) -> MaskMod {
+pub(crate) fn window(size: i32) -> MaskMod {
     mask_of(|b, q, kv| {
         let (difference, size) = (b.binary(BinaryOp::Sub, q, kv), b.constant(size));
         b.binary(BinaryOp::Le, difference, size)
@@ -34,7 +34,7 @@ pub(super) fn window(size: i32) -> MaskMod {
 }
 
 /// `doc[q] == doc[kv]`.
-pub(super) fn document(ids: &Vec<i32>) -> MaskMod {
+pub(crate) fn document(ids: &Vec<i32>) -> MaskMod {
     let mut b = Builder::new();
     let doc = b.declare("doc", Type::I32, 1);
     let (q, kv) = (b.input(Input::Query), b.input(Input::Key));

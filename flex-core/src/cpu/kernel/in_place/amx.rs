@@ -13,6 +13,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::super::TILE_KEYS;
+use super::super::generic::multiply;
 use super::super::simd::{Avx512, Simd};
 use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
@@ -220,29 +221,36 @@ pub(super) const SCRATCH: usize = TILE_KEYS * 2 * TILE_ROWS;
 /// Of the output, every 16 rows have first all their even columns, row by row, and then all odd ones.
 #[inline(always)]
 pub(super) unsafe fn weighted_sum(task: &WeightedSum) {
-    let half = task.columns / 2;
     for first in (0..task.rows).step_by(TILE_ROWS) {
         let rows = first..task.rows.min(first + TILE_ROWS);
         // SAFETY: as promised by the caller; the rows are among those of the task.
         unsafe {
             let out = task.out.add(first * task.out_stride);
-            for row in rows.clone() {
-                let factor = *task.rescale.add(row);
-                if factor != 1.0 {
-                    for half_row in [row - first, row - first + rows.len()] {
-                        for column in (0..half).step_by(Avx512::LANES) {
-                            let at = out.add(half_row * half + column);
-                            Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
-                        }
-                    }
-                }
-            }
+            rescale(out, task.columns, std::slice::from_raw_parts(task.rescale.add(first), rows.len()));
             spread_weights(task, &rows);
             let _session = Session::begin(&WEIGHTED_SUM[rows.len()]);
             if rows.len() <= ROWS_OF_ONE_REGISTER {
                 columns_in_one_register(task, rows.len(), out, first == 0);
             } else {
                 columns_in_two_registers(task, rows.len(), out, first == 0);
+            }
+        }
+    }
+}
+
+/// Multiplies the output so far, a factor a row: seldom needed after the first tiles.
+///
+/// # Safety
+/// The CPU has AVX-512; the output is that of [`weighted_sum`], of so many columns and as many rows as factors.
+#[inline(always)]
+pub(super) unsafe fn rescale(out: *mut f32, columns: usize, factors: &[f32]) {
+    let half = columns / 2;
+    for (row, &factor) in factors.iter().enumerate().filter(|(_, factor)| **factor != 1.0) {
+        for half_row in [row, row + factors.len()] {
+            // SAFETY: the caller's; half the columns of whole tile registers are whole vectors.
+            unsafe {
+                let row = out.add(half_row * half);
+                multiply::<Avx512>(row, 0..half / Avx512::LANES, Avx512::splat(factor));
             }
         }
     }

@@ -12,7 +12,7 @@ use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
 };
 use super::super::{SUM_LANES, TILE_KEYS};
-use super::amx::{for_registers, scores_of_rows};
+use super::amx::{for_registers, rescale, scores_of_rows};
 use super::pipeline::{Exponentials, Maxima, Products, Step, WeightedSum, product_stride};
 use super::widen::LaneSums;
 
@@ -112,8 +112,8 @@ pub(super) unsafe fn step(task: &Step) {
     let rows = task.rows;
     // SAFETY: as promised by the caller.
     unsafe {
-        if let Some(weighted_sum) = &task.weighted_sum {
-            rescale(weighted_sum, rows);
+        if let Some(WeightedSum { columns, out, rescale: factors, .. }) = &task.weighted_sum {
+            rescale(*out, *columns, &factors[..rows]);
         }
         let _session = Session::begin(&SHAPES[rows]);
         if let Some(WeightedSum { columns, out, .. }) = task.weighted_sum {
@@ -233,30 +233,6 @@ impl Exponentials {
             let even = self.weights.add((group * 2 * rows + row) * TILE_UNITS);
             _mm512_storeu_si512(even.cast(), pairs);
             _mm512_storeu_si512(even.add(rows * TILE_UNITS).cast(), _mm512_slli_epi32::<16>(pairs));
-        }
-    }
-}
-
-/// Multiplies the sums of weighted values so far, in memory: seldom needed after the first tiles.
-///
-/// # Safety
-/// As [`step`].
-#[inline(always)]
-unsafe fn rescale(task: &WeightedSum, rows: usize) {
-    let half = task.columns / 2;
-    for row in 0..rows {
-        let factor = task.rescale[row];
-        if factor == 1.0 {
-            continue;
-        }
-        for half_row in [row, rows + row] {
-            for column in (0..half).step_by(Avx512::LANES) {
-                // SAFETY: the caller's.
-                unsafe {
-                    let at = task.out.add(half_row * half + column);
-                    Avx512::store(at, Avx512::mul(Avx512::splat(factor), Avx512::load(at)));
-                }
-            }
         }
     }
 }
