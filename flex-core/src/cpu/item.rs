@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::kernel::{Kernels, Multiplier, Packing, TILE_KEYS};
 use super::output::Output;
-use super::pack::Head;
-use super::pass::{BiasTable, Pass, Rows};
+use super::pack::{Head, Magnitudes};
+use super::pass::{BiasTable, Pass, Rows, Stop};
 use super::tiles::Tiles;
 use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
@@ -53,14 +53,15 @@ impl Job<'_> {
         }
     }
 
-    /// What a score mod's scores are scaled by: q when it is packed, and the rest. bf16 takes powers of two only.
+    /// What a score mod's scores are scaled by: q when it is packed, and the rest. 16-bit floats take powers of two only.
     pub(super) fn scales(&self) -> (f32, f32) {
         let scale = self.problem.effective_scale();
         let is_power_of_two = scale.is_normal() && scale.to_bits() << 9 == 0;
         match self.kernels.packing {
-            Packing::F32 => (scale, 1.0),
-            _ if is_power_of_two => (scale, 1.0),
-            _ => (1.0, scale),
+            Packing::F32 | Packing::F32Tiles => (scale, 1.0),
+            _ if is_power_of_two || scale == 0.0 => (scale, 1.0),
+            // Scores of −∞ stand for keys that are not kept; they remain that when they are scaled.
+            _ => (scale.signum(), scale.abs()),
         }
     }
 
@@ -73,6 +74,7 @@ impl Job<'_> {
             heads: if head_rows == 0 { 0..item.heads.len() } else { item.heads.clone() },
             queries: item.queries.clone(),
             keys: item.keys.clone(),
+            strip: self.kernels.strip,
         })
     }
 
@@ -94,6 +96,19 @@ impl Job<'_> {
         output: &Output,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
+        match (self.run_with_kernels(item, output, workspace), self.kernels.for_all_numbers()) {
+            (Err(Stop::NotRepresentable), Some(kernels)) => {
+                Job { kernels, ..*self }.run_with_kernels(item, output, workspace)
+            }
+            (result, _) => result,
+        }
+        .map_err(|stop| match stop {
+            Stop::Fault(fault) => fault.into(),
+            Stop::NotRepresentable => unreachable!("the other kernels take all numbers"),
+        })
+    }
+
+    fn run_with_kernels(&self, item: &Item, output: &Output, workspace: &mut Workspace) -> Result<(), Stop> {
         let Shape { head_dim, value_dim, .. } = self.shape;
         let rows = Rows::of(item, self.kernels.strip);
         let sizes = Sizes {
@@ -128,6 +143,7 @@ impl Job<'_> {
             score: self.score.map(|program| evaluator(program, score_registers)),
             bias,
             value_in_place: self.value_in_place(item),
+            magnitudes: Magnitudes::NONE,
         };
         let result = pass.run(output);
         let Pass { mask, score, bias, .. } = pass;
@@ -137,6 +153,6 @@ impl Job<'_> {
         workspace.bias_table = bias_table;
         workspace.mask_registers = mask.map(RowEvaluator::into_registers).unwrap_or_default();
         workspace.score_registers = score.map(RowEvaluator::into_registers).unwrap_or_default();
-        result.map_err(AttentionError::from)
+        result
     }
 }

@@ -58,6 +58,26 @@ pub fn attention(
     lse: Option<&mut [f32]>,
     max_scores: Option<&mut [f32]>,
 ) -> Result<(), AttentionError> {
+    attention_with(problem, options, Planes::WhereWorthwhile, out, lse, max_scores)
+}
+
+/// Whether f16 and f32 become [planes](kernel::Packing::planes), with the kernels that want them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planes {
+    WhereWorthwhile,
+    /// So that small problems can be tested.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
+    Always,
+}
+
+fn attention_with(
+    problem: &Problem,
+    options: &CpuOptions,
+    planes: Planes,
+    out: ElementsMut,
+    lse: Option<&mut [f32]>,
+    max_scores: Option<&mut [f32]>,
+) -> Result<(), AttentionError> {
     let shape = problem.validate()?;
     if out.dtype() != problem.query.dtype() {
         let (expected, got) = (problem.query.dtype(), out.dtype());
@@ -80,7 +100,7 @@ pub fn attention(
     let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
     let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let job = Job {
+    let mut job = Job {
         call: CALLS.fetch_add(1, Ordering::Relaxed),
         problem,
         shape,
@@ -108,7 +128,17 @@ pub fn attention(
         items.clear();
         match in_place {
             Some(_) => decode::items(&shape, heads.clone(), items),
-            None => schedule::items(&shape, heads.clone(), &tiles, job.kernels, items),
+            None => {
+                schedule::items(&shape, heads.clone(), &tiles, job.kernels, items);
+                if planes == Planes::WhereWorthwhile
+                    && let Some(others) = job.kernels.for_all_numbers()
+                    && !schedule::is_worthwhile(&shape, &tiles, job.kernels, items)
+                {
+                    job.kernels = others;
+                    items.clear();
+                    schedule::items(&shape, heads.clone(), &tiles, others, items);
+                }
+            }
         }
         let partial_output = (splits > 1).then(|| {
             partials.prepare(&shape, heads, splits);

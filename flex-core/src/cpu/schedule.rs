@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::item::Item;
-use super::kernel::{Kernels, Packing, TILE_KEYS};
+use super::kernel::{Kernels, TILE_KEYS};
 use super::pass::BLOCK_ROWS;
 use super::split;
 use super::tiles::Tiles;
@@ -14,6 +14,8 @@ use crate::attention::Shape;
 
 /// The most rows of an item: packing a tile of keys is shared by them.
 const ITEM_ROWS: usize = 256;
+/// The same where products are so fast that packing weighs more.
+const ITEM_ROWS_OF_TILES: usize = 512;
 /// Items are made smaller, down to one block, until there are this many.
 const ENOUGH_ITEMS: usize = 16;
 /// Where one block holds all queries of a key/value head (decoding), its keys are split into parts of this length.
@@ -39,8 +41,7 @@ pub(super) fn items(
     items: &mut Vec<Item>,
 ) {
     let group = shape.group();
-    // Packing weighs more where products are faster.
-    let mut rows = if kernels.packing == Packing::Bf16Tiles { 2 * ITEM_ROWS } else { ITEM_ROWS };
+    let mut rows = if kernels.packing.is_tiles() { ITEM_ROWS_OF_TILES } else { ITEM_ROWS };
     let parts = |rows: usize| {
         let heads = group.min((rows / BLOCK_ROWS).max(1)).min(rows.div_ceil(shape.q_len).max(1));
         let queries = (rows / heads).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
@@ -82,6 +83,19 @@ pub(super) fn items(
         let Item { batch, heads, queries, keys, cost, .. } = item;
         (std::cmp::Reverse(*cost), *batch, heads.start, queries.start, keys.start)
     });
+}
+
+/// Whether the work on some items is worth what it takes to prepare it for the kernels: splitting numbers into planes,
+/// sums over whole tiles. If not, there are others that take them as they are.
+pub(super) fn is_worthwhile(shape: &Shape, tiles: &Tiles, kernels: &Kernels, items: &[Item]) -> bool {
+    let dims = [shape.head_dim, shape.value_dim];
+    let padded: usize = dims.iter().map(|dim| dim.next_multiple_of(32)).sum();
+    let (mut pairs, mut packed) = (0, 0);
+    for Item { batch, heads, queries, cost, .. } in items {
+        pairs += cost;
+        packed += tiles.hull(*batch, heads.start, queries).len() as u64;
+    }
+    4 * padded <= 5 * dims.iter().sum::<usize>() && pairs >= packed * kernels.least_reuse()
 }
 
 fn chunks(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> {

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{CpuOptions, attention};
+use super::{CpuOptions, Planes, attention, attention_with};
 use crate::attention::{AttentionError, DType, Elements, ElementsMut, Problem, TensorRef};
 use crate::capture::{Capture, CaptureValue, IntoArray};
 use crate::ir::{BinaryOp, Builder, CaptureId, Input, NodeId, Type, UnaryOp};
@@ -235,17 +235,35 @@ impl Case {
     }
 
     fn run(&self, problem: &Problem, options: &CpuOptions) -> Result<Results, AttentionError> {
+        self.run_with(problem, options, Planes::WhereWorthwhile)
+    }
+
+    fn run_with(
+        &self,
+        problem: &Problem,
+        options: &CpuOptions,
+        planes: Planes,
+    ) -> Result<Results, AttentionError> {
         let shape = problem.validate()?;
         let rows = shape.rows();
         let mut out = Data::new(self.dtype, vec![7.0; rows * shape.value_dim]);
         let (mut lse, mut max_scores) = (vec![7.0; rows], vec![7.0; rows]);
-        attention(problem, options, out.elements_mut(), Some(&mut lse), Some(&mut max_scores))?;
+        let (lse_out, max_out) = (Some(&mut lse[..]), Some(&mut max_scores[..]));
+        attention_with(problem, options, planes, out.elements_mut(), lse_out, max_out)?;
         Ok(Results { out, lse, max_scores })
     }
 
     fn check(&self, problem: &Problem, options: &CpuOptions) {
+        self.check_with(problem, options, Planes::WhereWorthwhile);
+        let isa = options.instruction_set.unwrap_or_else(InstructionSet::current);
+        if isa == InstructionSet::Amx && isa.is_available() && self.dtype != DType::BF16 {
+            self.check_with(problem, options, Planes::Always);
+        }
+    }
+
+    fn check_with(&self, problem: &Problem, options: &CpuOptions, planes: Planes) {
         let expected = reference::attention(problem).unwrap();
-        let got = self.run(problem, options).unwrap();
+        let got = self.run_with(problem, options, planes).unwrap();
         // Outputs are averages of values below 1.5; the error of a weight, and of a maximum, is in proportion to the scores
         // before a bias makes them small.
         let size = f64::from(problem.effective_scale().abs()) * (self.query.shape[3] as f64).sqrt();
@@ -263,7 +281,7 @@ impl Case {
             let block = problem.block_mask.map(BlockMask::block_size);
             let names =
                 (problem.block_mask.map(|m| m.mask_mod().name()), problem.score_mod.map(|m| m.name()));
-            format!("{shapes:?} {block:?} {names:?} {options:?} {:?}", self.dtype)
+            format!("{shapes:?} {block:?} {names:?} {options:?} {:?} {planes:?}", self.dtype)
         };
         for (i, &expected) in expected.out.iter().enumerate() {
             let got = got.out.elements().get(i);
@@ -480,6 +498,53 @@ fn results_do_not_depend_on_the_threads() {
     }
 }
 
+/// Planes are as good as the numbers that they are made of; numbers that have none are computed otherwise.
+#[test]
+fn planes_agree_for_large_and_small_numbers() {
+    let mut rng = StdRng::seed_from_u64(21);
+    let causal = causal();
+    for (factor, value_factor) in [
+        (1.0, 1.0),
+        (3e-4, 1e-20),
+        (1e-20, 1e-29),
+        (1.0, 1e-31),
+        (1.0, 1e-38),
+        (20.0, 5e16),
+        (1.0, 1e30),
+        (1e-33, 1.0),
+    ] {
+        for (q_len, kv_len, d, dv) in
+            [(257, 300, 64, 64), (48, 127, 33, 80), (70, 200, 128, 1), (5, 64, 100, 96)]
+        {
+            let (q, k, v) = ([1, 2, q_len, d], [1, 1, kv_len, d], [1, 1, kv_len, dv]);
+            let mut case = Case::contiguous(&mut rng, DType::F32, q, k, v);
+            for (tensor, factor) in [(&mut case.key, factor), (&mut case.value, value_factor)] {
+                let Data::F32(data) = &mut tensor.data else { unreachable!() };
+                data.iter_mut().for_each(|x| *x *= factor);
+            }
+            let mask = block_mask(&causal, case.extent(), 64);
+            for block_mask in [None, Some(&mask)] {
+                let problem = Problem { block_mask, ..case.problem() };
+                let expected = reference::attention(&problem).unwrap();
+                let got = case.run_with(&problem, &CpuOptions::default(), Planes::Always).unwrap();
+                let (mut error, mut norm) = (0.0, 0.0);
+                for (i, expected) in expected.out.iter().enumerate() {
+                    error += (f64::from(got.out.elements().get(i)) - expected).powi(2);
+                    norm += expected.powi(2);
+                }
+                // Scores of up to twenty times 64 products' roots take their part.
+                let tolerance =
+                    4e-7 * (1.0 + f64::from(factor)) * if value_factor < 1e-37 { 4.0 } else { 1.0 };
+                assert!(
+                    error <= norm * tolerance.powi(2),
+                    "{} at {factor:e}, {value_factor:e}",
+                    (error / norm).sqrt()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn infinite_values_leave_other_columns_alone() {
     let mut rng = StdRng::seed_from_u64(3);
@@ -604,4 +669,27 @@ fn buffers_of_the_wrong_length_are_errors() {
     let mut half = vec![f16::ZERO; 32];
     let wrong = attention(&problem, &options, ElementsMut::F16(&mut half), None, None);
     assert!(matches!(wrong, Err(AttentionError::DTypeMismatch { tensor: "out", .. })));
+}
+
+#[test]
+fn negative_scales_and_zero_keep_what_a_mask_drops() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let parity = mask_of(
+        |b, [_, _, q, kv]| {
+            let (one, zero) = (b.constant(1), b.constant(0));
+            let sum = b.binary(BinaryOp::Add, q, kv);
+            let bit = b.binary(BinaryOp::And, sum, one);
+            b.binary(BinaryOp::Eq, bit, zero)
+        },
+        vec![],
+    );
+    let score = table_mod(&mut rng, 200, |b, table, [_, kv]| (BinaryOp::Add, b.load(table, &[kv])));
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let case = Case::contiguous(&mut rng, dtype, [1, 1, 90, 32], [1, 1, 200, 32], [1, 1, 200, 32]);
+        let mask = block_mask(&parity, case.extent(), 64);
+        for scale in [0.0, -0.7, -0.5, 0.3] {
+            let problem = Problem { score_mod: Some(&score), block_mask: Some(&mask), ..case.problem() };
+            case.check(&Problem { scale: Some(scale), ..problem }, &CpuOptions::default());
+        }
+    }
 }

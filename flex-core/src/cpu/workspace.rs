@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::item::Item;
-use super::kernel::{Kernels, Packing, SUM_LANES, TILE_KEYS};
+use super::kernel::{Kernels, SUM_LANES, TILE_KEYS};
 use super::pack::Scratch;
 use super::split::Partials;
 use crate::rows::RowRegisters;
@@ -42,6 +42,7 @@ pub(super) struct Workspace {
     pub(super) value: Buffer,
     pub(super) scores: Buffer,
     pub(super) plain_scores: Buffer,
+    pub(super) weights: Buffer,
     pub(super) out: Buffer,
     pub(super) max: Buffer,
     pub(super) sums: Buffer,
@@ -65,6 +66,8 @@ pub(super) struct KeptOf {
     pub(super) heads: Range<usize>,
     pub(super) queries: Range<usize>,
     pub(super) keys: Range<usize>,
+    /// Query rows of a strip, of which there are whole ones.
+    pub(super) strip: usize,
 }
 
 /// The keys that some rows keep.
@@ -102,6 +105,8 @@ pub(super) struct Buffers<'w> {
     pub(super) scores: &'w mut [f32],
     /// The same before the score mod.
     pub(super) plain_scores: &'w mut [f32],
+    /// The weights of a block, where they are planes; nothing where they take the place of the scores.
+    pub(super) weights: &'w mut [f32],
     /// `[rows][value columns]`, unnormalised.
     pub(super) out: &'w mut [f32],
     pub(super) max: &'w mut [f32],
@@ -134,10 +139,8 @@ impl Workspace {
         let Sizes { rows, block_rows, units, columns } = sizes;
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
         let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
-        let most_keys = match kernels.packing {
-            Packing::Bf16Tiles => CHUNK_KEYS_OF_TILES,
-            Packing::F32 | Packing::Bf16Pairs => CHUNK_KEYS,
-        };
+        let is_tiles = kernels.packing.is_tiles();
+        let most_keys = if is_tiles { CHUNK_KEYS_OF_TILES } else { CHUNK_KEYS };
         let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, most_keys / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);
@@ -159,6 +162,11 @@ impl Workspace {
             value_units,
             scores: self.scores.take(block_rows * TILE_KEYS),
             plain_scores: self.plain_scores.take(block_rows * TILE_KEYS),
+            weights: self.weights.take(if kernels.packing.planes() > 1 {
+                kernels.weights_len(block_rows)
+            } else {
+                0
+            }),
             out: self.out.take(rows * columns),
             max: self.max.take(rows),
             sums: self.sums.take(rows * SUM_LANES),

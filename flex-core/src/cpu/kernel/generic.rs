@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::simd::Simd;
-use super::{Packing, Product, Softmax, TILE_KEYS};
+use super::{Product, Softmax, TILE_KEYS};
 
 /// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `row` apart and steps `STEP` apart; `b`
 /// has steps `b_step` apart, of which `NV` vectors count.
@@ -40,12 +40,12 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
 
 /// What goes on around a softmax.
 pub(super) trait Surroundings {
-    /// Keeps the unit that multiplies from falling asleep. Called for every sixteen rows.
+    /// Keeps the unit that multiplies from falling asleep. Called for each row of a [group](GROUP).
     ///
     /// # Safety
     /// The products have begun.
     #[inline(always)]
-    unsafe fn keep_awake() {}
+    unsafe fn keep_awake(_row: usize) {}
 }
 
 /// No products.
@@ -194,19 +194,75 @@ pub(super) unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, fac
 /// The rows whose maxima are updated together, in whole vectors.
 pub(super) const GROUP: usize = 16;
 
-/// One step of the online softmax: scores become weights, in place.
+/// How weights are written.
+pub(super) trait WeightFormat<S: Simd> {
+    /// The vectors that are written together: 1 or 2.
+    const VECTORS: usize;
+
+    /// 2ˣ, as precise as the weights are.
+    ///
+    /// # Safety
+    /// As that of [`Simd`].
+    unsafe fn exp2(x: S::V) -> S::V;
+
+    /// Writes the weights of a group of vectors of a row, whose scores have been read.
+    ///
+    /// # Safety
+    /// The CPU has the features of `S`, and `task` memory for the weights.
+    unsafe fn store(task: &Softmax, row: usize, group: usize, weights: [S::V; 2]);
+}
+
+/// Weights take the place of the scores.
+pub(super) struct InF32;
+
+impl<S: Simd> WeightFormat<S> for InF32 {
+    const VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn exp2(x: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::exp2(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(task: &Softmax, row: usize, group: usize, [weights, _]: [S::V; 2]) {
+        // SAFETY: the caller's.
+        unsafe { S::store(task.weights.add(row * TILE_KEYS + group * S::LANES), weights) }
+    }
+}
+
+/// Weights as a row of bf16, in the first half of the row of scores: behind what is still to be read.
+pub(super) struct InBf16;
+
+impl<S: Simd> WeightFormat<S> for InBf16 {
+    const VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn exp2(x: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::exp2_for_bf16(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(task: &Softmax, row: usize, group: usize, [low, high]: [S::V; 2]) {
+        // SAFETY: the caller's.
+        unsafe { S::store_bf16(task.weights.add(row * TILE_KEYS + group * S::LANES), low, high) }
+    }
+}
+
+/// One step of the online softmax: scores become weights.
 ///
 /// # Safety
 /// The CPU has the features of `S`, the products of `P` have begun, and the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S, P, const PACKING: u8, const MASKED: bool, const BIASED: bool>(task: &Softmax)
+pub(super) unsafe fn softmax<S, P, W, const MASKED: bool, const BIASED: bool>(task: &Softmax)
 where
     S: Simd,
     P: Surroundings,
+    W: WeightFormat<S>,
 {
-    // bf16 weights are made of two vectors each, so that whole units of keys are written.
-    let pairs = PACKING != Packing::F32 as u8;
-    let width = if pairs { 2 * S::LANES } else { S::LANES };
+    // Whole groups of vectors are written.
+    let width = W::VECTORS * S::LANES;
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
     for first in (0..task.rows).step_by(GROUP) {
@@ -222,9 +278,7 @@ where
             copy(rescale.as_ptr(), task.rescale.add(first), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
-                if r == GROUP / 2 {
-                    P::keep_awake();
-                }
+                P::keep_awake(r);
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let factor = match shift[r].abs() < LARGE {
                     true => factor,
@@ -236,22 +290,17 @@ where
                 let shift = S::splat(shift[r]);
                 let sums = task.sums.add((first + r) * super::SUM_LANES);
                 let mut sum = S::mul(S::splat(rescale[r]), S::load(sums));
-                if pairs {
-                    // A row of bf16 takes the first half of the row's memory, behind what is still to be read.
-                    for group in groups.clone() {
-                        let at = row.add(group * width);
-                        let low = S::exp2_for_bf16(S::fma(S::load(at), factor, shift));
-                        let high = S::exp2_for_bf16(S::fma(S::load(at.add(S::LANES)), factor, shift));
-                        S::store_bf16(row.add(group * S::LANES), low, high);
-                        sum = S::add(sum, S::add(low, high));
+                for group in groups.clone() {
+                    let at = row.add(group * width);
+                    let low = W::exp2(S::fma(S::load(at), factor, shift));
+                    if W::VECTORS == 1 {
+                        W::store(task, first + r, group, [low, low]);
+                        sum = S::add(sum, low);
+                        continue;
                     }
-                } else {
-                    for v in vectors.clone() {
-                        let at = row.add(v * S::LANES);
-                        let weight = S::exp2(S::fma(S::load(at), factor, shift));
-                        S::store(at, weight);
-                        sum = S::add(sum, weight);
-                    }
+                    let high = W::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                    W::store(task, first + r, group, [low, high]);
+                    sum = S::add(sum, S::add(low, high));
                 }
                 S::store(sums, sum);
             }

@@ -25,7 +25,7 @@ pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 use softmax::Softmax;
-pub(super) use softmax::{AddedBias, SoftmaxRows};
+pub(super) use softmax::{AddedBias, SoftmaxRows, WeightedRows};
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
@@ -43,8 +43,12 @@ pub(super) enum Packing {
     F32,
     /// Two bf16, neighbours along the dimension that is summed over. Query strips are `[units][strip]`.
     Bf16Pairs,
-    /// The same, but query strips are rows, `[strip][units]`, and units come in sixteens: whole tile registers.
+    /// Pairs as well, in whole tile registers of 16 × 16 units: bf16 as they are.
     Bf16Tiles,
+    /// The same, f16 as sums of two bf16, its planes.
+    F16Tiles,
+    /// The same, f32 as sums of three bf16.
+    F32Tiles,
 }
 
 impl Packing {
@@ -53,7 +57,31 @@ impl Packing {
         match self {
             Self::F32 => len,
             Self::Bf16Pairs => len.div_ceil(2),
-            Self::Bf16Tiles => len.next_multiple_of(32) / 2,
+            _ => len.next_multiple_of(32) / 2 * self.planes(),
+        }
+    }
+
+    /// Whether operands are in whole tile registers: strips of sixteen rows of query or weights are `[planes][16][units]`,
+    /// panels of 32 columns of key or value `[planes][units][32]`. What a unit is made of [depends](Self::keys_of_unit) on
+    /// the planes.
+    pub(super) const fn is_tiles(self) -> bool {
+        matches!(self, Self::Bf16Tiles | Self::F16Tiles | Self::F32Tiles)
+    }
+
+    /// The bf16 whose sum an element is, if it is no f32.
+    pub(super) const fn planes(self) -> usize {
+        match self {
+            Self::F32 | Self::Bf16Pairs | Self::Bf16Tiles => 1,
+            Self::F16Tiles => 2,
+            Self::F32Tiles => 3,
+        }
+    }
+
+    /// The two of the 32 elements of a tile that a unit is made of: keys, or elements of the head dim.
+    pub(super) const fn keys_of_unit(self, unit: usize) -> [usize; 2] {
+        match self.planes() {
+            1 => [2 * unit, 2 * unit + 1],
+            _ => [unit, unit + 16],
         }
     }
 }
@@ -90,16 +118,48 @@ impl Kernels {
             (InstructionSet::Avx2, _) => &x86::AVX2,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             (InstructionSet::Amx, DType::BF16) => &x86::AMX,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            (InstructionSet::Amx, DType::F16) => &x86::AMX_F16,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            (InstructionSet::Amx, DType::F32) => &x86::AMX_F32,
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512Bf16, DType::BF16) => &x86::AVX512_BF16,
             #[cfg(target_arch = "x86_64")]
+            #[allow(unreachable_patterns, reason = "tile registers are for Linux, and for every dtype there")]
             (InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx, _) => &x86::AVX512,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &PORTABLE,
         }
     }
 
-    /// As [`Multiplier::softmax`], where all keys count as they are.
+    /// The kernels that take what these cannot represent: numbers so large or so small that planes do not sum up to them.
+    pub(super) fn for_all_numbers(&self) -> Option<&'static Self> {
+        match self.packing {
+            #[cfg(target_arch = "x86_64")]
+            Packing::F16Tiles | Packing::F32Tiles => Some(&x86::AVX512),
+            _ => None,
+        }
+    }
+
+    /// How many rows must meet each packed key for [others](Self::for_all_numbers) to be slower, on average.
+    pub(super) fn least_reuse(&self) -> u64 {
+        match self.packing.planes() {
+            1 => 0,
+            2 => 100,
+            _ => 300,
+        }
+    }
+
+    /// The floats of memory that the weights of some whole strips of rows take; as planes, not in the place of the scores.
+    pub(super) fn weights_len(&self, rows: usize) -> usize {
+        match self.packing.planes() {
+            1 => rows * TILE_KEYS,
+            _ => rows * self.packing.units(TILE_KEYS),
+        }
+    }
+
+    /// As [`Multiplier::softmax`], where all keys count as they are and weights take the place of scores, rows of bf16
+    /// where the packing has some.
     pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
         let task = Softmax::new(scores, keys, factor, state);
         // SAFETY: the lengths are checked.
@@ -127,22 +187,18 @@ impl Kernels {
 /// # Safety
 /// The CPU has the features of `S`, and the length is a multiple of its lanes.
 #[inline(always)]
-unsafe fn exp2<S: Simd, const PACKING: u8>(x: &mut [f32]) {
+unsafe fn exp2<S: Simd, W: generic::WeightFormat<S>>(x: &mut [f32]) {
     for chunk in x.chunks_exact_mut(S::LANES) {
         // SAFETY: the chunk is one vector.
-        unsafe {
-            let x = S::load(chunk.as_ptr());
-            let is_f32 = PACKING == Packing::F32 as u8;
-            S::store(chunk.as_mut_ptr(), if is_f32 { S::exp2(x) } else { S::exp2_for_bf16(x) });
-        }
+        unsafe { S::store(chunk.as_mut_ptr(), W::exp2(S::load(chunk.as_ptr()))) }
     }
 }
 
 /// Instantiates the kernels for one instruction set: `products` multiplies, `vectors` does the rest.
 macro_rules! kernels {
     (
-        $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, strip $mr:literal,
-        columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
+        $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, weights $weights:ty,
+        in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
     ) => {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
@@ -167,14 +223,12 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, generic::Alone, { Packing::$packing as u8 }, false, false>(task) }
+                unsafe { generic::softmax::<$vectors, generic::Alone, $rows, false, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax_between<const BIASED: bool, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe {
-                    generic::softmax::<$vectors, $products, { Packing::$packing as u8 }, MASKED, BIASED>(task)
-                }
+                unsafe { generic::softmax::<$vectors, $products, $weights, MASKED, BIASED>(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
@@ -184,7 +238,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
                 // SAFETY: the caller's.
-                unsafe { exp2::<$vectors, { Packing::$packing as u8 }>(x) }
+                unsafe { exp2::<$vectors, $weights>(x) }
             }
             Kernels {
                 strip: $mr,
@@ -207,25 +261,44 @@ macro_rules! kernels {
     };
 }
 
-kernels!(PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, strip 4, columns 2, pad 8);
+kernels!(
+    PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights generic::InF32,
+    in place generic::InF32, strip 4, columns 2, pad 8
+);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[cfg(target_os = "linux")]
+    use super::amx::Tiles;
+    use super::generic::{InBf16, InF32};
     use super::simd::{Avx2, Avx512, Bf16Dot};
     use super::*;
 
-    kernels!(AVX2, products Avx2, vectors Avx2, packing F32, strip 4, columns 2, pad 8, features "avx2,fma");
     kernels!(
-        AVX512, products Avx512, vectors Avx512, packing F32, strip 8, columns 2, pad 16,
+        AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, in place InF32, strip 4, columns 2, pad 8,
+        features "avx2,fma"
+    );
+    kernels!(
+        AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, in place InF32, strip 8, columns 2, pad 16,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
     );
     kernels!(
-        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, strip 8, columns 2, pad 32,
-        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, in place InBf16, strip 8,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX, products super::amx::Tiles, vectors Avx512, packing Bf16Tiles, strip 16, columns 2, pad 32,
-        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, in place InBf16, strip 16,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
+    #[cfg(target_os = "linux")]
+    kernels!(
+        AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, in place InF32, strip 16,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
+    #[cfg(target_os = "linux")]
+    kernels!(
+        AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, in place InF32, strip 16,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
 }

@@ -81,7 +81,9 @@ impl Multiplier {
         let (query, left_strip, left_row) = match query {
             QueryRows::Packed(query) => {
                 assert!(query.len() >= strips * units * self.kernels.strip, "query strips are complete");
-                (query, units * self.kernels.strip, 1)
+                let row =
+                    if self.kernels.packing.is_tiles() { units / self.kernels.packing.planes() } else { 1 };
+                (query, units * self.kernels.strip, row)
             }
             QueryRows::InPlace { rows, stride } => {
                 assert!(self.kernels.packing == Packing::F32, "only f32 is multiplied where it is");
@@ -127,7 +129,7 @@ impl Multiplier {
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first + lane, c]` for strips of rows, each over its
     /// own lanes of a window that begins at the key `first`. A strip without lanes stays as it is.
     ///
-    /// `weights` has rows of [`TILE_KEYS`] floats of memory, `out` rows of `out_row` columns, a multiple of the panel.
+    /// `weights` is what [`softmax`](Self::softmax) wrote, `out` has rows of `out_row` columns, a multiple of the panel.
     pub(in super::super) fn values(
         &self,
         weights: &[f32],
@@ -140,17 +142,19 @@ impl Multiplier {
         let strips = lanes.len();
         let panels = out_row / self.kernels.panel;
         let last = lanes.iter().map(|lanes| lanes.end).max().unwrap_or(0);
-        assert!(weights.len() >= strips * self.kernels.strip * TILE_KEYS, "rows of weights are complete");
+        let (packing, left_strip) = (self.kernels.packing, self.kernels.weights_len(self.kernels.strip));
+        assert!(weights.len() >= strips * left_strip, "rows of weights are complete");
         assert!(last <= TILE_KEYS, "the lanes are those of the window");
         assert!(out.len() >= strips * self.kernels.strip * out_row, "output rows are complete");
         assert!(rescale.len() >= strips * self.kernels.strip, "every row has its factor");
         let (right, right_panel, right_step) = match value {
             ValueRows::Packed { panels: value, units, first } => {
-                let before = self.kernels.packing.units(first);
+                let before = packing.units(first);
                 assert!(first.is_multiple_of(self.kernels.lanes), "windows begin at whole vectors");
-                assert!(before + self.kernels.packing.units(last) <= units, "the keys are packed");
+                assert!(before + packing.units(last) <= units, "the keys are packed");
                 assert!(value.len() >= panels * units * self.kernels.panel, "value panels are complete");
-                (&value[before * self.kernels.panel..], units * self.kernels.panel, self.kernels.panel)
+                let first = before / packing.planes() * self.kernels.panel;
+                (&value[first..], units * self.kernels.panel, self.kernels.panel)
             }
             ValueRows::InPlace { rows: value, stride } => {
                 assert!(self.kernels.packing == Packing::F32, "only f32 is multiplied where it is");
@@ -161,8 +165,8 @@ impl Multiplier {
         };
         let task = Product {
             left: weights.as_ptr(),
-            left_strip: self.kernels.strip * TILE_KEYS,
-            left_row: TILE_KEYS,
+            left_strip,
+            left_row: left_strip / self.kernels.strip / packing.planes(),
             right: right.as_ptr(),
             right_panel,
             right_step,

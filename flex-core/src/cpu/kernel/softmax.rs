@@ -7,6 +7,8 @@ use super::{Multiplier, SUM_LANES, TILE_KEYS};
 /// What the softmax function works on.
 pub(super) struct Softmax {
     pub(super) scores: *mut f32,
+    /// Where the weights go: those that are not planes, to the place of the scores.
+    pub(super) weights: *mut f32,
     pub(super) rows: usize,
     pub(super) keys: Range<usize>,
     pub(super) factor: f32,
@@ -54,6 +56,7 @@ impl Softmax {
         );
         Self {
             scores: scores.as_mut_ptr(),
+            weights: scores.as_mut_ptr(),
             rows,
             keys,
             factor,
@@ -68,21 +71,32 @@ impl Softmax {
     }
 }
 
+/// Rows of scores that become weights.
+pub(in super::super) struct WeightedRows<'a> {
+    /// Rows of [`TILE_KEYS`].
+    pub(in super::super) scores: &'a mut [f32],
+    /// Receives [the weights](super::Kernels::weights_len) as planes; other weights take the place of the scores.
+    pub(in super::super) weights: &'a mut [f32],
+    /// Keys outside the range are not read, but for those that share a vector with its ends: where no row says what it
+    /// keeps, they must be −∞ there.
+    pub(in super::super) keys: Range<usize>,
+    /// The lanes of each row that count.
+    pub(in super::super) kept: Option<&'a [Range<u32>]>,
+    pub(in super::super) bias: Option<AddedBias<'a>>,
+    /// What scores are multiplied by in the exponent of 2.
+    pub(in super::super) factor: f32,
+}
+
 impl Multiplier {
     /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
-    /// row; `score · scale + bias` takes the place of a score that has a bias. Keys outside the range are not read, but
-    /// for those that share a vector with its ends: where no row says what it keeps, they must be −∞ there. Of a row in
-    /// `kept`, only the lanes that it says count.
-    pub(in super::super) fn softmax(
-        &self,
-        scores: &mut [f32],
-        keys: Range<usize>,
-        kept: Option<&[Range<u32>]>,
-        bias: Option<AddedBias>,
-        factor: f32,
-        state: SoftmaxRows,
-    ) {
+    /// row; `score · scale + bias` takes the place of a score that has a bias.
+    pub(in super::super) fn softmax(&self, rows: WeightedRows, state: SoftmaxRows) {
+        let WeightedRows { scores, weights, keys, kept, bias, factor } = rows;
         let mut task = Softmax::new(scores, keys, factor, state);
+        if self.kernels.packing.planes() > 1 {
+            assert!(weights.len() >= self.kernels.weights_len(task.rows), "every row has its weights");
+            task.weights = weights.as_mut_ptr();
+        }
         if let Some(kept) = kept {
             assert!(kept.len() >= task.rows, "every row says what it keeps");
             task.kept = kept.as_ptr();

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::item::{Item, Job};
 use super::kernel::{Multiplier, Packing, SUM_LANES};
 use super::output::{self, FinishedRows, Output};
-use super::pack::{self, Head, Packed};
+use super::pack::{self, Head, Magnitudes, Packed};
 use super::workspace::{Buffers, Sizes};
 use crate::mask::Origin;
 use crate::mods::ModFault;
@@ -65,6 +65,20 @@ impl Rows {
     }
 }
 
+/// Why an item is not computed to its end.
+pub(super) enum Stop {
+    /// A mod faults.
+    Fault(ModFault),
+    /// There are numbers that the kernels cannot represent.
+    NotRepresentable,
+}
+
+impl From<ModFault> for Stop {
+    fn from(fault: ModFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// An item while it is worked on.
 pub(super) struct Pass<'w, 'p> {
     pub(super) job: &'p Job<'p>,
@@ -80,23 +94,25 @@ pub(super) struct Pass<'w, 'p> {
     pub(super) bias: Option<BiasTable<'w, 'p>>,
     /// The rows of the values and their stride, where the kernels can read them as they are.
     pub(super) value_in_place: Option<(&'p [f32], usize)>,
+    /// Of what has been packed, where that matters.
+    pub(super) magnitudes: Magnitudes,
 }
 
 impl<'p> Pass<'_, 'p> {
     /// Computes the rows and writes them.
     ///
     /// # Errors
-    /// The first fault of a mod on the way.
-    pub(super) fn run(&mut self, output: &Output) -> Result<(), ModFault> {
+    /// The first fault of a mod on the way, or numbers that the kernels cannot represent. Some rows may be written then.
+    pub(super) fn run(&mut self, output: &Output) -> Result<(), Stop> {
         let block_rows = self.sizes.block_rows;
         let intervals = self.rows_are_intervals();
         if intervals && let Some(keys) = self.one_chunk() {
             // Blocks come one after the other, each from its queries to its results in the nearest cache.
             if !keys.is_empty() {
-                self.pack_keys(keys.clone());
+                self.pack_keys(keys.clone())?;
             }
             for i in 0..self.rows.blocks() {
-                self.begin(i, 0);
+                self.begin(i, 0)?;
                 self.walk_chunk(i, 0, &keys)?;
                 self.finish(i, 0, output);
             }
@@ -104,7 +120,7 @@ impl<'p> Pass<'_, 'p> {
         }
         self.value_in_place = self.value_in_place.filter(|(_, stride)| *stride <= DENSE_STRIDE);
         for i in 0..self.rows.blocks() {
-            self.begin(i, i * block_rows);
+            self.begin(i, i * block_rows)?;
         }
         match intervals {
             true => self.walk_intervals()?,
@@ -117,7 +133,7 @@ impl<'p> Pass<'_, 'p> {
     }
 
     /// Packs the queries of a block, and makes its results those of no key.
-    fn begin(&mut self, block: usize, slot: usize) {
+    fn begin(&mut self, block: usize, slot: usize) -> Result<(), Stop> {
         let Sizes { block_rows, units, columns, .. } = self.sizes;
         let (head, queries) = self.rows.block(self.item, block);
         let in_place = self.query_in_place(head, &queries).is_some();
@@ -126,12 +142,17 @@ impl<'p> Pass<'_, 'p> {
             let head = Head::new(&self.job.problem.query, self.item.batch, head);
             let to = &mut buffers.query[rows.start * units..rows.end * units];
             let (kernels, scratch) = (self.job.kernels, &mut *buffers.scratch);
-            let task = Packed { kernels, head, rows: queries, scratch, to };
+            let task = Packed { kernels, head, rows: queries, scratch, to, magnitudes: &mut self.magnitudes };
             pack::query(self.job.isa, task, self.job.factors().0);
         }
         buffers.out[rows.start * columns..rows.end * columns].fill(0.0);
         buffers.sums[rows.start * SUM_LANES..rows.end * SUM_LANES].fill(0.0);
         buffers.max[rows].fill(f32::NEG_INFINITY);
+        self.check_magnitudes()
+    }
+
+    fn check_magnitudes(&self) -> Result<(), Stop> {
+        if self.magnitudes.are_exact_as_planes() { Ok(()) } else { Err(Stop::NotRepresentable) }
     }
 
     /// The queries of a block where they lie, and their stride, if the kernels can read them there.
@@ -201,17 +222,22 @@ impl<'p> Pass<'_, 'p> {
         true
     }
 
-    fn pack_keys(&mut self, keys: Range<usize>) {
+    fn pack_keys(&mut self, keys: Range<usize>) -> Result<(), Stop> {
         let (job, item) = (self.job, self.item);
         let batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
         let kernels = job.kernels;
         let Buffers { key, value, value_units, scratch, .. } = &mut self.buffers;
-        let (key, value) = (&mut **key, &mut **value);
+        let (key, value, magnitudes) = (&mut **key, &mut **value, &mut self.magnitudes);
         let head = Head::new(&job.problem.key, batch, item.kv_head);
-        pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key });
+        pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key, magnitudes });
         if self.value_in_place.is_none() {
             let head = Head::new(&job.problem.value, batch, item.kv_head);
-            pack::value(job.isa, Packed { kernels, head, rows: keys, scratch, to: value }, *value_units);
+            pack::value(
+                job.isa,
+                Packed { kernels, head, rows: keys, scratch, to: value, magnitudes },
+                *value_units,
+            );
         }
+        self.check_magnitudes()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::super::kernel::{MAX_STRIPS, QueryRows, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows};
+use super::super::kernel::{
+    MAX_STRIPS, QueryRows, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows, WeightedRows,
+};
 use super::super::workspace::Buffers;
 use super::walk::hull;
 use super::{BLOCK_ROWS, Pass};
@@ -195,14 +197,18 @@ impl Pass<'_, '_> {
             rescale: &mut buffers.rescale[rows.clone()],
         };
         let scores = &mut buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
-        self.multiplier.softmax(scores, lanes, kept, bias, self.factor, state);
+        let before = if buffers.weights.is_empty() { 0 } else { self.job.kernels.weights_len(rows.start) };
+        let weights = &mut buffers.weights[before..];
+        let rows = WeightedRows { scores, weights, keys: lanes, kept, bias, factor: self.factor };
+        self.multiplier.softmax(rows, state);
     }
 
     /// Adds the products of some rows' weights and the values, strip by strip over its lanes.
     fn values(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
         let (buffers, columns) = (&mut self.buffers, self.sizes.columns);
         let of_block = visit.slot + rows.start..visit.slot + rows.end;
-        let weights = &buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
+        let weights = if buffers.weights.is_empty() { &*buffers.scores } else { &*buffers.weights };
+        let weights = &weights[self.job.kernels.weights_len(rows.start)..];
         let value = match self.value_in_place {
             Some((rows, stride)) => ValueRows::InPlace { rows: &rows[visit.keys.start * stride..], stride },
             None => {

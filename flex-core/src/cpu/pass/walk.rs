@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::super::kernel::TILE_KEYS;
 use super::super::tiles::{Coverage, tile_of};
-use super::Pass;
 use super::visit::Visit;
+use super::{Pass, Stop};
 use crate::mods::ModFault;
 
 impl Pass<'_, '_> {
@@ -15,7 +15,7 @@ impl Pass<'_, '_> {
         (all.len() <= self.buffers.chunk_keys).then_some(all)
     }
 
-    pub(super) fn walk_intervals(&mut self) -> Result<(), ModFault> {
+    pub(super) fn walk_intervals(&mut self) -> Result<(), Stop> {
         let Some(all) = hull(self.buffers.kept) else { return Ok(()) };
         for start in all.clone().step_by(self.buffers.chunk_keys) {
             let chunk = start..all.end.min(start + self.buffers.chunk_keys);
@@ -26,7 +26,7 @@ impl Pass<'_, '_> {
                     continue;
                 }
                 if !std::mem::replace(&mut is_packed, true) {
-                    self.pack_keys(chunk.clone());
+                    self.pack_keys(chunk.clone())?;
                 }
                 self.walk_chunk(i, i * self.sizes.block_rows, &chunk)?;
             }
@@ -72,7 +72,7 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn walk_tiles(&mut self) -> Result<(), ModFault> {
+    pub(super) fn walk_tiles(&mut self) -> Result<(), Stop> {
         let (job, item) = (self.job, self.item);
         let next = |from| {
             let heads = item.heads.clone();
@@ -90,7 +90,7 @@ impl Pass<'_, '_> {
                     continue;
                 }
                 if !std::mem::replace(&mut is_packed, true) {
-                    self.pack_keys(keys.clone());
+                    self.pack_keys(keys.clone())?;
                 }
                 self.prepare_bias(head, &keys);
                 let row = i * self.sizes.block_rows;

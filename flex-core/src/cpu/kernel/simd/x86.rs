@@ -351,3 +351,37 @@ impl Simd for Avx512 {
         }
     }
 }
+
+// SAFETY of the bodies: as above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Avx512 {
+    /// `a − b`.
+    ///
+    /// # Safety
+    /// As that of [`Simd`].
+    #[inline(always)]
+    pub(in super::super) unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    /// The bf16 next to each float, towards zero.
+    ///
+    /// # Safety
+    /// As that of [`Simd`].
+    #[inline(always)]
+    pub(in super::super) unsafe fn upper_half(x: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(!0xffff))) }
+    }
+
+    /// Pairs of the upper halves, those of `low` first.
+    ///
+    /// # Safety
+    /// As that of [`Simd`].
+    #[inline(always)]
+    pub(in super::super) unsafe fn join_upper_halves(low: __m512, high: __m512) -> __m512 {
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, _mm512_castps_si512(high)))
+        }
+    }
+}

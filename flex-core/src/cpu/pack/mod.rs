@@ -1,5 +1,7 @@
 //! From tensors of any strides and dtype to the layouts of the kernels.
 
+mod planes;
+
 use std::ops::Range;
 
 use half::{bf16, f16};
@@ -8,6 +10,7 @@ use super::float16::{of_bf16, of_f16};
 use super::kernel::{Kernels, Packing};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 use crate::isa::compiled_for_each_set;
+pub(super) use planes::Magnitudes;
 
 /// One head of a tensor: rows of `len` elements.
 #[derive(Clone, Copy)]
@@ -146,6 +149,7 @@ pub(super) type RowBuffer = [f32; MAX_HEAD_DIM];
 pub(super) struct Scratch {
     pub(super) wide: [RowBuffer; 8],
     packed: [RowBuffer; 8],
+    planes: [planes::PlaneBuffers; 8],
 }
 
 impl Scratch {
@@ -163,7 +167,7 @@ static ZEROS: RowBuffer = [0.0; MAX_HEAD_DIM];
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { wide: [ZEROS; 8], packed: [ZEROS; 8] }
+        Self { wide: [ZEROS; 8], packed: [ZEROS; 8], planes: [[[0.0; MAX_HEAD_DIM / 2]; 3]; 8] }
     }
 }
 
@@ -174,10 +178,12 @@ pub(super) struct Packed<'a, 'b> {
     pub(super) rows: Range<usize>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) to: &'a mut [f32],
+    /// Receives those of numbers that are split into planes.
+    pub(super) magnitudes: &'a mut Magnitudes,
 }
 
 compiled_for_each_set! {
-    /// Queries as strips, times `factor` (which is a power of two, 0 or −1 for bf16); rows past the end are zero.
+    /// Queries as strips, times `factor` (which is a power of two, 0 or −1 for 16-bit floats); rows past the end are zero.
     pub(super) fn query(task: Packed, factor: f32) = query_strips;
 }
 
@@ -194,7 +200,10 @@ compiled_for_each_set! {
 
 #[inline(always)]
 fn query_strips(task: Packed, factor: f32) {
-    let Packed { kernels, head, rows, scratch, to } = task;
+    if task.kernels.packing.planes() > 1 {
+        return planes::query_planes(task, factor);
+    }
+    let Packed { kernels, head, rows, scratch, to, .. } = task;
     let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
     if kernels.packing == Packing::Bf16Tiles {
         let [(wide, packed), ..] = scratch.each();
@@ -243,7 +252,10 @@ fn transpose(
 
 #[inline(always)]
 fn key_panels(task: Packed) {
-    let Packed { kernels, head, rows, scratch, to } = task;
+    if task.kernels.packing.planes() > 1 {
+        return planes::key_planes(task);
+    }
+    let Packed { kernels, head, rows, scratch, to, .. } = task;
     let (panel, units_each) = (kernels.panel, kernels.packing.units(head.columns));
     for first in (0..rows.len().next_multiple_of(panel)).step_by(8) {
         let present = rows.start + first..rows.end.min(rows.start + first + 8);
@@ -254,6 +266,9 @@ fn key_panels(task: Packed) {
 
 #[inline(always)]
 fn value_panels(task: Packed, panel_units: usize) {
+    if task.kernels.packing.planes() > 1 {
+        return planes::value_planes(task, panel_units);
+    }
     match task.kernels.panel {
         16 => value_panels_of::<16>(task, panel_units),
         _ => value_panels_of::<32>(task, panel_units),
@@ -263,8 +278,8 @@ fn value_panels(task: Packed, panel_units: usize) {
 /// `PANEL` is the panel of the kernels.
 #[inline(always)]
 fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
-    let Packed { kernels, head, rows, scratch, to } = task;
-    let Scratch { wide: [even_buffer, odd_buffer, ..], packed: [packed, ..] } = scratch;
+    let Packed { kernels, head, rows, scratch, to, .. } = task;
+    let Scratch { wide: [even_buffer, odd_buffer, ..], packed: [packed, ..], .. } = scratch;
     let is_f32 = kernels.packing == Packing::F32;
     let depth = if is_f32 { 1 } else { 2 };
     for unit in 0..kernels.packing.units(rows.len()) {
