@@ -21,7 +21,8 @@ pub enum InstructionSet {
     /// The same with AVX-512 BF16, whose dot products take bf16 inputs as they are. Twice as fast as f32 on AMD's cores,
     /// half as fast on Intel's, where it is used only if asked for.
     Avx512Bf16,
-    /// AVX-512 BF16 and the tile unit (AMX) for bf16 inputs. Linux only.
+    /// AVX-512 BF16 and the tile unit (AMX): for bf16 inputs, and for f16 and f32 as sums of bf16, where that is faster.
+    /// Linux only.
     Amx,
 }
 
