@@ -10,7 +10,7 @@ use super::program::RowProgram;
 use super::scalar;
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::ir::Type;
-use crate::isa::{Available, InstructionSet};
+use crate::isa::{Available, InstructionSet, compiled_for_each_set};
 use crate::mods::ModFault;
 
 /// More runs of a column than this are not worth looking for intervals in.
@@ -434,8 +434,7 @@ impl<'p> RowEvaluator<'p> {
         let around = around(&lanes);
         if factor != 1.0 {
             for row in 0..queries.len() {
-                let inputs = inputs[row * stride..][around.clone()].as_chunks_mut::<GROUP>().0;
-                inputs.as_flattened_mut().iter_mut().for_each(|score| *score *= factor);
+                scale(self.isa, &mut inputs[row * stride..][around.clone()], factor);
             }
         }
         let Code { last, result, fault, .. } = *self.program.code;
@@ -494,6 +493,18 @@ impl<'p> RowEvaluator<'p> {
             }
         }
         Ok(())
+    }
+}
+
+compiled_for_each_set! {
+    /// Multiplies all scores by `factor`.
+    fn scale(scores: &mut [f32], factor: f32) = multiply;
+}
+
+#[inline(always)]
+fn multiply(scores: &mut [f32], factor: f32) {
+    for score in scores {
+        *score *= factor;
     }
 }
 
