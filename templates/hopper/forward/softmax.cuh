@@ -112,7 +112,7 @@ struct OnlineSoftmax {
         }
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            const Line line = line_of(r, exponent_scale, tile_shift);
+            const Line line = line_of(r, exponent_scale, tile_shift, true);
             float even_sum = 0.0f, odd_sum = 0.0f;
 #pragma unroll
             for (int i = kBegin; i < kEnd; i += 4) {
@@ -142,7 +142,7 @@ struct OnlineSoftmax {
         while (true) {
             bool must_raise = kFirst;
             if constexpr (!kFirst) {
-                exponentiate<Element>(scores, p, exponent_scale, tile_shift, tile_sum);
+                exponentiate<Element>(scores, p, exponent_scale, tile_shift, raised, tile_sum);
                 if (raised) break;
                 // A reference of -inf gives infinite or NaN sums, so it counts as too low.
                 const bool too_low = !(tile_sum[0] <= kSumLimit) | !(tile_sum[1] <= kSumLimit);
@@ -162,7 +162,7 @@ struct OnlineSoftmax {
             if (!must_raise) break;
             raised = true;
             if constexpr (kFirst) {
-                exponentiate<Element>(scores, p, exponent_scale, tile_shift, tile_sum);
+                exponentiate<Element>(scores, p, exponent_scale, tile_shift, true, tile_sum);
                 break;
             }
         }
@@ -186,8 +186,10 @@ struct OnlineSoftmax {
     template <class Element, int kCount>
     __device__ __forceinline__ void exponentiate(
         const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
-        float (&tile_sum)[2]) const {
-        const Line line[2] = {line_of(0, exponent_scale, tile_shift), line_of(1, exponent_scale, tile_shift)};
+        bool maximum_is_known, float (&tile_sum)[2]) const {
+        const Line line[2] = {
+            line_of(0, exponent_scale, tile_shift, maximum_is_known),
+            line_of(1, exponent_scale, tile_shift, maximum_is_known)};
         float even_sum[2] = {0.0f, 0.0f}, odd_sum[2] = {0.0f, 0.0f};
 #pragma unroll
         for (int i = 0; i < kCount; i += 2) {
@@ -220,11 +222,12 @@ struct OnlineSoftmax {
         float factor, shift;
     };
 
-    __device__ __forceinline__ Line line_of(int r, float exponent_scale, const float (&tile_shift)[2]) const {
+    __device__ __forceinline__ Line line_of(
+        int r, float exponent_scale, const float (&tile_shift)[2], bool maximum_is_known) const {
         return {
             is_large(reference[r]) ? power_above(exponent_scale) : exponent_scale,
-            // A row without a kept key yet: its scores are all -inf, and must give 0.
-            reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r]};
+            // A row without a kept key in this tile either: its scores are all -inf, and must give 0.
+            maximum_is_known && reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r]};
     }
 
     // Raises the reference to the exponent of the maximum that the quad has, if that exceeds it by more than `slack`.
