@@ -26,8 +26,8 @@ pub enum Guards {
     Guarded,
     /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
     /// 2¹⁷, so that positions may be computed with in f32, and captured axes at most 2³⁰, so that sums with positions in
-    /// bounds have not wrapped; the scale is positive, as is what scores have as a common factor; and what is a line in the
-    /// key is at most 2²⁴ in size.
+    /// bounds have not wrapped; the scale is positive, as is what scores have as a common factor; and that factor and what is
+    /// a line in the key are at most 2²⁴ in size.
     Proved,
 }
 

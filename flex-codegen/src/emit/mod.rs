@@ -150,7 +150,7 @@ impl Snippet {
 
 /// Whether what a score mod's kernels take for positive is, with the captures it is bound to.
 pub(crate) fn factors_are_positive(score: &BoundExpr) -> bool {
-    rewrite::captured_factor(score).is_none_or(|factor| factor > 0.0 && factor.is_normal())
+    rewrite::captured_factor(score).is_none_or(rewrite::is_factor)
 }
 
 /// Whether kernels may compute a score mod as a line in the key.

@@ -39,7 +39,7 @@ pub(super) enum ExponentScale {
     Captured(Box<Expr>),
 }
 
-/// Rewrites a score mod; beside lines, only `with_factor` may its exponent have a scale.
+/// Rewrites a score mod; without `with_factor`, exponents only have a scale where they are small.
 pub(super) fn to_exponent(
     expr: &Expr,
     precision: Precision,
@@ -88,13 +88,14 @@ pub(super) fn to_exponent(
     let mut exponent_scale = ExponentScale::Constant(1.0);
     if let Node::Binary(BinaryOp::Mul, a, b) = rewrite.get(root)
         && precision == Precision::Fast
-        && with_factor
+        && (with_factor
+            || matches!(rewrite.get(b), Node::Unary(UnaryOp::Tanh | UnaryOp::Sin | UnaryOp::Cos, _)))
     {
         match rewrite.constant(a) {
-            Some(factor) if factor > 0.0 && factor.is_normal() => {
+            Some(factor) if is_factor(factor) => {
                 (exponent_scale, root) = (ExponentScale::Constant(factor), b);
             }
-            // Proved to be positive, see `captured_factor`.
+            // Proved to be one, see `captured_factor`.
             None if guards == Guards::Proved && rewrite.is_of_captures(a, scale) => {
                 let factor = rewrite.builder.clone().finish(a)?;
                 (exponent_scale, root) = (ExponentScale::Captured(Box::new(factor)), b);
@@ -117,6 +118,11 @@ pub(super) fn captured_factor(score: &BoundExpr) -> Option<f32> {
     let anywhere = Point { b: 0, h: 0, q: 0, kv: 0 };
     // What cannot be computed is not positive.
     Some(Interpreter::<f32>::new(&factor).evaluate(anywhere, 0.0).map_or(f32::NAN, Value::real))
+}
+
+/// Whether a number may leave a score as a factor: positive, and so small that what is at most 1 has a small exponent.
+pub(super) fn is_factor(factor: f32) -> bool {
+    factor.is_normal() && factor > 0.0 && factor <= (1 << 24) as f32
 }
 
 /// `slope · key + offset`, both of the row; `None` is zero.
