@@ -36,6 +36,7 @@ class ForwardPortable {
     using Output = Accumulator<kFragments, ValueLayout::kPadded>;
     // The row part of scores that are lines in the key.
     using Offsets = Select<ScoreIsLineInKey<Mods>::value, RowOffsets<kFragments>, NoOffsets>;
+    using RowSoftmax = Softmax<kFragments, ScoresAreExponents<Mods>::value>;
     // Between the steps of the tensor cores there is time for them; the accurate sums of f32 would round more often.
     static constexpr bool kLinesComeFirst = Offsets::kAny && Products::kOnTensorCores;
     using TileCopy = Select<kVector, KeyValueCopy<Element, Config::kHeadDim, Config::kValueDim, kTileKv, kThreads>,
@@ -60,7 +61,7 @@ class ForwardPortable {
         if (threadIdx.x == 0) find_place();
         __syncthreads();
         prepare_rows();
-        Softmax<kFragments> softmax;
+        RowSoftmax softmax;
         Output out;
         fill_zero<kFragments, ValueLayout::kPadded>(out);
 
@@ -181,7 +182,7 @@ class ForwardPortable {
 
     // Scores times this factor, which is positive, are exponents of 2.
     __device__ __forceinline__ float factor() const {
-        if constexpr (Mods::kHasScore) return Mods::exponent_scale(problem_, captures_);
+        if constexpr (Mods::kHasScore) return exponent_scale<Mods>(problem_, captures_);
         return (problem_.scale == 0.0f ? 1.0f : fabsf(problem_.scale)) * 1.44269504088896340736f;
     }
 
@@ -285,7 +286,7 @@ class ForwardPortable {
     static __device__ __forceinline__ int first_key_of(unsigned thread, Tile tile) { return tile.index() * kTileKv + 2 * int(thread % 4); }
     __device__ __forceinline__ unsigned terms_of(unsigned thread) const { return query_smem_ + (first_row_of(thread) + 1) * kQueryRowBytes - 16; }
 
-    __device__ __forceinline__ void store(const Softmax<kFragments>& softmax, Output& out) {
+    __device__ __forceinline__ void store(const RowSoftmax& softmax, Output& out) {
         const unsigned thread = ptx::recompute_from(threadIdx.x);
         const int lane = int(thread % 32), first_row = int(thread / 32) * kRows;
         const int first_query = place().q_tile * kTileQ + first_row;
@@ -318,10 +319,10 @@ class ForwardPortable {
     }
 
     __device__ __forceinline__ void store_statistics(int q, float reference, float sum, float largest) const {
-        const float to_natural = factor() * 0.69314718055994530942f;
+        constexpr float kLn2 = 0.69314718055994530942f;
         const long long at = (static_cast<long long>(place().batch) * problem_.heads + place().head) * problem_.q_len + q;
-        if (problem_.lse != nullptr) problem_.lse[at] = sum == 0.0f ? minus_infinity() : reference * to_natural + logf(sum);
-        if (problem_.max_score != nullptr) problem_.max_score[at] = largest * to_natural;
+        if (problem_.lse != nullptr) problem_.lse[at] = sum == 0.0f ? minus_infinity() : reference * factor() * kLn2 + logf(sum);
+        if (problem_.max_score != nullptr) problem_.max_score[at] = largest * factor() * kLn2;
     }
 };
 

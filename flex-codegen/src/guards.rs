@@ -1,6 +1,6 @@
 //! What can be proved of mods for a problem of a given size.
 
-use crate::emit::factors_are_positive;
+use crate::emit::{factors_are_positive, may_be_line};
 use flex_core::analysis::interval::{FloatRange, IndexBox, IntervalAnalysis, IntervalProgram};
 use flex_core::capture::{Capture, CaptureValue};
 use flex_core::mask::Extent;
@@ -26,7 +26,8 @@ pub enum Guards {
     Guarded,
     /// No load of either mod can be out of bounds and no divisor zero, whatever branch is taken; the lengths are at most
     /// 2¹⁷, so that positions may be computed with in f32, and captured axes at most 2³⁰, so that sums with positions in
-    /// bounds have not wrapped; and the scale is positive, as is what scores have as a common factor.
+    /// bounds have not wrapped; the scale is positive, as is what scores have as a common factor; and that factor and what is
+    /// a line in the key are at most 2²⁴ in size.
     Proved,
 }
 
@@ -47,9 +48,20 @@ impl Guards {
         let numbers_fit = extent.q_len.max(extent.kv_len) <= LONGEST && positive_scale;
         let proved = numbers_fit
             && score.is_none_or(factors_are_positive)
+            && score.is_none_or(|score| !may_be_line(score.expr()) || adds_little(score, extent))
             && [mask, score].into_iter().flatten().all(|bound| never_faults(bound, extent));
         if proved { Self::Proved } else { Self::Guarded }
     }
+}
+
+/// Whether what a mod makes of a score of 0 is always small beside numbers that f32 rounds to integers.
+fn adds_little(score: &BoundExpr, extent: &Extent) -> bool {
+    const LARGEST: f32 = (1 << 24) as f32;
+    let program = IntervalProgram::new(score);
+    let mut analysis = IntervalAnalysis::new(&program);
+    analysis.evaluate(&IndexBox::of(extent), FloatRange::single(0.0));
+    let added = analysis.root().float();
+    !added.nan && -LARGEST <= added.lo && added.hi <= LARGEST
 }
 
 /// Whether no node of the mod can fault anywhere, wherever Rust would evaluate it or not.
@@ -105,6 +117,24 @@ mod tests {
             let captures = vec![Capture { name: "cap".into(), value }];
             let softcap = ScoreMod::new("softcap", text.parse().unwrap(), captures).unwrap();
             assert_eq!(Guards::prove(None, Some(softcap.bound()), &extent, true), expected, "{cap}");
+        }
+    }
+
+    #[test]
+    fn a_line_must_be_small() {
+        let text = "capture @0 = slope: f32\nv0 = score\nv1 = q\nv2 = kv\nv3 = sub v2, v1\nv4 = cast f32 v3\nv5 = @0\n\
+                    v6 = mul v4, v5\nv7 = add v0, v6\nreturn v7";
+        let extent = Extent { batch: 1, heads: 1, q_len: 100, kv_len: 60 };
+        for (slope, expected) in [
+            (0.5, Guards::Proved),
+            (1e5, Guards::Proved),
+            (-1e6, Guards::Guarded),
+            (f32::NAN, Guards::Guarded),
+        ] {
+            let value = CaptureValue::Scalar(Scalar::F32(slope));
+            let captures = vec![Capture { name: "slope".into(), value }];
+            let alibi = ScoreMod::new("alibi", text.parse().unwrap(), captures).unwrap();
+            assert_eq!(Guards::prove(None, Some(alibi.bound()), &extent, true), expected, "{slope}");
         }
     }
 

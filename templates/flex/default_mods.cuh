@@ -40,8 +40,8 @@ struct Mods {
         return true;
     }
     // score() times this is log2(e) * score_mod(qk * scale); above 0. A factor common to all scores belongs here rather than
-    // into score(): the exponential multiplies for free. A literal 1 costs nothing either. Only asked for if kHasScore.
-    static __device__ float exponent_scale(const Problem&, const Captures&) { return 1.0f; }
+    // into score(): the exponential multiplies for free. Without it the factor is 1. Only asked for if kHasScore.
+    //     float exponent_scale(p, c);
     // log2(e) / exponent_scale * score_mod(qk * scale), from the raw dot product. `live`: kept by the mask and inside the tensors.
     static __device__ float score(const Problem& p, const Captures&, const Row&, const Column&, float qk, int b, int h, int q, int kv, bool live) {
         return qk * (p.scale * 1.44269504088896340736f);

@@ -60,6 +60,11 @@ struct HasExponentScale<Mods, Void<decltype(&Mods::exponent_scale)>> {
     static constexpr bool value = true;
 };
 
+template <class Mods>
+struct ScoresAreExponents {
+    static constexpr bool value = Mods::kHasScore && !HasExponentScale<Mods>::value;
+};
+
 // What a score, modified or raw, is multiplied by to become an exponent of 2.
 template <class Mods, class Captures>
 __device__ __forceinline__ float exponent_scale(const Problem& problem, const Captures& captures) {

@@ -37,9 +37,14 @@ struct NoOffsets {
 //
 // The reference follows the largest score only when it has fallen far behind: then the output so far must be rescaled. So
 // weights may be above 1, up to 2^kSlack.
-template <int kFragments>
+//
+// A weight's exponent is one fused multiplication, which does not round factor * score; what it adds, factor * reference,
+// has been rounded. At 10^10, as additive masks have it, that is 512 between the reference and itself. So large references
+// are subtracted before, which is exact where it matters.
+template <int kFragments, bool kScoresAreExponents>
 struct Softmax {
     static constexpr float kSlack = 8.0f;  // weights of at most 2^8 are as exact in f16 and bf16, and sums do not overflow
+    static constexpr float kLarge = 1 << 24;  // of exponents
 
     Rows<kFragments> reference;
     Rows<kFragments> sum;
@@ -76,16 +81,16 @@ struct Softmax {
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
-            for (int i = 0; i < 2; ++i) behind |= largest[m][i] * factor > fmaf(reference[m][i], factor, kSlack);
+            for (int i = 0; i < 2; ++i) behind |= (largest[m][i] - reference[m][i]) * factor > kSlack;
         if (!__any_sync(~0u, behind)) return;
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                const float before = __fmul_rn(reference[m][i], factor);
-                reference[m][i] = fmaxf(reference[m][i], largest[m][i]);
-                // From the products as rounded, so that old and new weights are to one scale; 2^0 where nothing has moved.
-                const float shrink = ptx::exp2(offset(m, i, factor, NoOffsets()) + before);
+                const float before = reference[m][i], now = fmaxf(before, largest[m][i]);
+                // Scores that have no exponent are hidden, as by a mask.
+                reference[m][i] = now * factor == minus_infinity() ? minus_infinity() : now;
+                const float shrink = before == reference[m][i] ? 1.0f : ptx::exp2(distance(before, reference[m][i], factor));
                 sum[m][i] *= shrink;
 #pragma unroll
                 for (int n = 0; n < kColumns / 8; ++n) {
@@ -98,11 +103,14 @@ struct Softmax {
     // Turns scores into weights and sums them.
     template <int kTileKv, class Offsets>
     __device__ __forceinline__ void weigh(Accumulator<kFragments, kTileKv>& s, float factor, const Offsets& offsets) {
+        const bool subtracts = any_is_large(factor, offsets);
+        if (subtracts) subtract_references<kTileKv>(s, offsets);
 #pragma unroll
         for (int m = 0; m < kFragments; ++m)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
-                const float behind = offset(m, i, factor, offsets);
+                // A row that has kept nothing yet: any finite value gives weights of 2^-inf = 0.
+                const float behind = subtracts || reference[m][i] == minus_infinity() ? 0.0f : offset(m, i, factor, offsets);
 #pragma unroll
                 for (int n = 0; n < kTileKv / 8; ++n)
 #pragma unroll
@@ -115,11 +123,48 @@ struct Softmax {
     }
 
   private:
-    // What takes factor * score to the exponent of its weight. A row that has kept nothing yet: any finite value gives
-    // weights of 2^-inf = 0.
+    static __device__ __forceinline__ bool is_large(float score, float factor) { return fabsf(score * factor) >= kLarge; }
+
+    // Of the rows of a lane.
+    template <class Offsets>
+    __device__ __forceinline__ bool any_is_large(float factor, const Offsets& offsets) const {
+        bool any = false;
+        if constexpr (!kScoresAreExponents) {
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    any |= is_large(reference[m][i], factor) & (reference[m][i] != minus_infinity());
+                    if constexpr (Offsets::kAny) any |= is_large(offsets(m, i), factor);
+                }
+        }
+        return any;
+    }
+
+    template <int kTileKv, class Offsets>
+    __device__ __forceinline__ void subtract_references(Accumulator<kFragments, kTileKv>& s, const Offsets& offsets) const {
+#pragma unroll
+        for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const float finite = fmaxf(reference[m][i], -3.4028235e38f);  // of a row that has kept nothing yet
+#pragma unroll
+                for (int n = 0; n < kTileKv / 8; ++n)
+#pragma unroll
+                    for (int j = 0; j < 2; ++j) s[m][n][2 * i + j] = (s[m][n][2 * i + j] + offsets(m, i)) - finite;
+            }
+    }
+
+    // The exponent of what weights to one reference are multiplied by to be weights to another: from the products as
+    // rounded where they are part of the weights.
+    static __device__ __forceinline__ float distance(float from, float to, float factor) {
+        if (is_large(from, factor) || is_large(to, factor)) return (from - to) * factor;
+        return __fmul_rn(from, factor) - __fmul_rn(to, factor);
+    }
+
+    // What takes factor * score to the exponent of its weight.
     template <class Offsets>
     __device__ __forceinline__ float offset(int m, int i, float factor, const Offsets& offsets) const {
-        if (reference[m][i] == minus_infinity()) return 0.0f;
         if constexpr (Offsets::kAny) return __fmul_rn(offsets(m, i) - reference[m][i], factor);
         return -__fmul_rn(reference[m][i], factor);
     }

@@ -52,9 +52,7 @@ pub(crate) fn needs_no_place(score: &Expr, guards: Guards, precision: Precision)
     let fast_and_proved = guards == Guards::Proved && precision == Precision::Fast;
     let score = simplify(score);
     let of_score_alone = Variance::of(&score).root().is_subset(Inputs::of(&[Input::Score]));
-    let is_line =
-        || rewrite::to_exponent(&score, precision, guards).is_ok_and(|exponent| exponent.key_line.is_some());
-    fast_and_proved && (of_score_alone || is_line())
+    fast_and_proved && (of_score_alone || may_be_line(&score))
 }
 
 impl Snippet {
@@ -152,11 +150,21 @@ impl Snippet {
 
 /// Whether what a score mod's kernels take for positive is, with the captures it is bound to.
 pub(crate) fn factors_are_positive(score: &BoundExpr) -> bool {
-    rewrite::captured_factor(score).is_none_or(|factor| factor > 0.0 && factor.is_normal())
+    rewrite::captured_factor(score).is_none_or(rewrite::is_factor)
+}
+
+/// Whether kernels may compute a score mod as a line in the key.
+pub(crate) fn may_be_line(score: &Expr) -> bool {
+    let exponent = rewrite::to_exponent(&simplify(score), Precision::Fast, Guards::Proved, true);
+    exponent.is_ok_and(|exponent| exponent.key_line.is_some())
 }
 
 fn exponent(expr: &Expr, spec: &KernelSpec) -> Result<Exponent, CodegenError> {
-    rewrite::to_exponent(&simplify(expr), spec.precision, spec.guards).map_err(|error| CodegenError::Spec {
+    // Code of masks beside takes the registers that the multiplication needs.
+    let has_registers = spec.mask.as_deref().is_none_or(keeps_an_interval);
+    let with_factor = !(hopper::softmax_is_in_place(spec) && has_registers);
+    let exponent = rewrite::to_exponent(&simplify(expr), spec.precision, spec.guards, with_factor);
+    exponent.map_err(|error| CodegenError::Spec {
         what: "the score mod",
         got: error.to_string(),
         expected: "a well-typed expression",

@@ -130,6 +130,7 @@ impl Mods<'_> {
     fn exponent_scale_function(&self) -> String {
         let mut lines = String::new();
         let value = match self.exponent_scale {
+            ExponentScale::Constant(1.0) => return lines,
             ExponentScale::Constant(factor) => literal(Scalar::F32(factor)).text,
             ExponentScale::Launch => {
                 format!("{} * p.scale", literal(Scalar::F32(std::f32::consts::LOG2_E)).text)

@@ -39,8 +39,13 @@ pub(super) enum ExponentScale {
     Captured(Box<Expr>),
 }
 
-/// Rewrites a score mod.
-pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> Result<Exponent, BuildError> {
+/// Rewrites a score mod; without `with_factor`, exponents only have a scale where they are small.
+pub(super) fn to_exponent(
+    expr: &Expr,
+    precision: Precision,
+    guards: Guards,
+    with_factor: bool,
+) -> Result<Exponent, BuildError> {
     let mut builder = Builder::with_captures(expr.captures());
     let scale = builder.declare("scale", Type::F32, 0);
     let mut rewrite = Rewrite { builder, precision, guards, inputs: Vec::new(), scaled: HashMap::new() };
@@ -59,34 +64,38 @@ pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> 
     if let Some(rest) =
         rewrite.rest_beside(score, root).filter(|_| precision == Precision::Fast && guards == Guards::Proved)
     {
-        let one = rewrite.builder.constant(1.0f32);
-        let unscale = rewrite.builder.binary(BinaryOp::Div, one, scale);
         let line = rewrite.line_in_key(rest);
-        let key_line = match line {
-            Some(Line { slope, offset }) => {
-                let zero = rewrite.builder.constant(0.0f32);
-                let parts = [slope.unwrap_or(zero), offset.unwrap_or(zero)];
-                let [slope, offset] = parts.map(|part| rewrite.product(unscale, part));
-                Some((rewrite.builder.clone().finish(slope)?, rewrite.builder.clone().finish(offset)?))
-            }
-            None => None,
-        };
-        let rest = rewrite.times(rest, unscale);
-        let root = rewrite.builder.binary(BinaryOp::Add, qk, rest);
-        let score = rewrite.builder.finish(root)?;
-        return Ok(Exponent { score, scale: ExponentScale::Launch, key_line });
+        if line.is_some() || with_factor {
+            let one = rewrite.builder.constant(1.0f32);
+            let unscale = rewrite.builder.binary(BinaryOp::Div, one, scale);
+            let key_line = match line {
+                Some(Line { slope, offset }) => {
+                    let zero = rewrite.builder.constant(0.0f32);
+                    let parts = [slope.unwrap_or(zero), offset.unwrap_or(zero)];
+                    let [slope, offset] = parts.map(|part| rewrite.product(unscale, part));
+                    Some((rewrite.builder.clone().finish(slope)?, rewrite.builder.clone().finish(offset)?))
+                }
+                None => None,
+            };
+            let rest = rewrite.times(rest, unscale);
+            let root = rewrite.builder.binary(BinaryOp::Add, qk, rest);
+            let score = rewrite.builder.finish(root)?;
+            return Ok(Exponent { score, scale: ExponentScale::Launch, key_line });
+        }
     }
     let log2_e = rewrite.builder.constant(std::f32::consts::LOG2_E);
     let mut root = rewrite.times(root, log2_e);
     let mut exponent_scale = ExponentScale::Constant(1.0);
     if let Node::Binary(BinaryOp::Mul, a, b) = rewrite.get(root)
         && precision == Precision::Fast
+        && (with_factor
+            || matches!(rewrite.get(b), Node::Unary(UnaryOp::Tanh | UnaryOp::Sin | UnaryOp::Cos, _)))
     {
         match rewrite.constant(a) {
-            Some(factor) if factor > 0.0 && factor.is_normal() => {
+            Some(factor) if is_factor(factor) => {
                 (exponent_scale, root) = (ExponentScale::Constant(factor), b);
             }
-            // Proved to be positive, see `captured_factor`.
+            // Proved to be one, see `captured_factor`.
             None if guards == Guards::Proved && rewrite.is_of_captures(a, scale) => {
                 let factor = rewrite.builder.clone().finish(a)?;
                 (exponent_scale, root) = (ExponentScale::Captured(Box::new(factor)), b);
@@ -101,7 +110,7 @@ pub(super) fn to_exponent(expr: &Expr, precision: Precision, guards: Guards) -> 
 /// The factor of captures that [`to_exponent`] takes out of a score, for the captures that the mod is bound to; `None` if
 /// there is none.
 pub(super) fn captured_factor(score: &BoundExpr) -> Option<f32> {
-    let exponent = to_exponent(&simplify(score.expr()), Precision::Fast, Guards::Proved).ok()?;
+    let exponent = to_exponent(&simplify(score.expr()), Precision::Fast, Guards::Proved, true).ok()?;
     let ExponentScale::Captured(factor) = exponent.scale else { return None };
     let mut captures = score.captures().to_vec();
     captures.push(Capture { name: "scale".into(), value: CaptureValue::Scalar(Scalar::F32(1.0)) });
@@ -109,6 +118,11 @@ pub(super) fn captured_factor(score: &BoundExpr) -> Option<f32> {
     let anywhere = Point { b: 0, h: 0, q: 0, kv: 0 };
     // What cannot be computed is not positive.
     Some(Interpreter::<f32>::new(&factor).evaluate(anywhere, 0.0).map_or(f32::NAN, Value::real))
+}
+
+/// Whether a number may leave a score as a factor: positive, and so small that what is at most 1 has a small exponent.
+pub(super) fn is_factor(factor: f32) -> bool {
+    factor.is_normal() && factor > 0.0 && factor <= (1 << 24) as f32
 }
 
 /// `slope · key + offset`, both of the row; `None` is zero.
@@ -390,7 +404,7 @@ mod tests {
         let softcap = BoundExpr::new("softcap", text.parse().unwrap(), vec![capture("cap", 20.0)]).unwrap();
         let factor = captured_factor(&softcap).unwrap();
         assert_eq!(factor, 20.0 * std::f32::consts::LOG2_E);
-        let exponent = to_exponent(softcap.expr(), Precision::Fast, Guards::Proved).unwrap();
+        let exponent = to_exponent(softcap.expr(), Precision::Fast, Guards::Proved, true).unwrap();
         assert!(matches!(exponent.scale, ExponentScale::Captured(_)));
         let captures = vec![capture("cap", 20.0), capture("scale", SCALE)];
         let score = BoundExpr::new("score", exponent.score, captures).unwrap();
@@ -399,7 +413,7 @@ mod tests {
         let got = f64::from(factor) * evaluate(&score, at, qk);
         assert!((got - expected).abs() <= 1e-6 * expected, "{got}, expected {expected}");
         for other in [Guards::Guarded, Guards::Proved] {
-            let precise = to_exponent(softcap.expr(), Precision::Accurate, other).unwrap();
+            let precise = to_exponent(softcap.expr(), Precision::Accurate, other, true).unwrap();
             assert_eq!(precise.scale, ExponentScale::Constant(1.0));
         }
     }
@@ -415,7 +429,7 @@ mod tests {
             let bind = |expr: Expr| BoundExpr::new("exponent", expr, with_scale.clone()).unwrap();
             for precision in [Precision::Fast, Precision::Accurate] {
                 for guards in [Guards::Proved, Guards::Guarded] {
-                    let exponent = to_exponent(&expr, precision, guards).unwrap();
+                    let exponent = to_exponent(&expr, precision, guards, true).unwrap();
                     let scale = match exponent.scale {
                         ExponentScale::Constant(factor) => factor,
                         ExponentScale::Launch => SCALE * std::f32::consts::LOG2_E,

@@ -7,7 +7,8 @@
 
 use std::fmt::{self, Write};
 
-use flex_core::ir::{BinaryOp, Expr, Input, Node, NodeId, Type, UnaryOp};
+use flex_core::analysis::distance::Distances;
+use flex_core::ir::{Node, NodeId, Type};
 
 use super::code::{Guarding, ModCode};
 use super::length::instructions_of;
@@ -40,7 +41,10 @@ impl StagedNodes {
     /// The terms that load something or take so many instructions. What must be proved of loads is left to the caller.
     pub(super) fn find(code: &ModCode<'_>, long: u32, simple_distances: bool) -> Self {
         let expr = code.expr;
-        let of_distance = of_distance(expr, code.guarding == Guarding::None);
+        // Where all is proved, f32 holds every position. What may fault elsewhere than at its distance would read there.
+        let distances = Distances::of(expr, code.guarding == Guarding::None);
+        let is_of_distance = |id: NodeId| code.level(id) == Level::Element && distances.is_of_distance(id);
+        let of_distance: Vec<bool> = expr.ids().map(is_of_distance).collect();
         // Bottom up, of what is computed for each key or distance.
         let mut costs = vec![Cost::default(); expr.nodes().len()];
         for id in expr.ids() {
@@ -113,47 +117,6 @@ impl Cost {
         self.loads_by_address |= other.loads_by_address;
         self.instructions = self.instructions.saturating_add(other.instructions);
     }
-}
-
-/// How an integer depends on the positions: `query · q + key · kv + what depends on neither`, modulo 2³².
-type Sum = Option<(i8, i8)>;
-
-/// Which nodes depend on the positions by `q − kv` alone, and on no score. `small`: f32 holds every position exactly.
-fn of_distance(expr: &Expr, small: bool) -> Vec<bool> {
-    let mut sums: Vec<Sum> = Vec::with_capacity(expr.nodes().len());
-    let mut found: Vec<bool> = Vec::with_capacity(expr.nodes().len());
-    // Of the head at most.
-    let mut is_fixed: Vec<bool> = Vec::with_capacity(expr.nodes().len());
-    for (id, node) in expr.ids().zip(expr.nodes()) {
-        let mut fixed = !matches!(node, Node::Input(Input::Query | Input::Key | Input::Score));
-        let mut of_distance_or_fixed = fixed;
-        node.for_each_operand(|operand| {
-            fixed &= is_fixed[operand.index()];
-            of_distance_or_fixed &= is_fixed[operand.index()] || found[operand.index()];
-        });
-        let sum = |operand: NodeId| sums[operand.index()];
-        let add = |a: Sum, b: Sum| Some((a?.0.checked_add(b?.0)?, a?.1.checked_add(b?.1)?));
-        let negative = |a: Sum| Some((a?.0.checked_neg()?, a?.1.checked_neg()?));
-        let here = match *node {
-            Node::Input(Input::Query) => Some((1, 0)),
-            Node::Input(Input::Key) => Some((0, 1)),
-            _ if fixed && expr.ty(id) == Type::I32 => Some((0, 0)),
-            Node::Binary(BinaryOp::Add, a, b) => add(sum(a), sum(b)),
-            Node::Binary(BinaryOp::Sub, a, b) => add(sum(a), negative(sum(b))),
-            Node::Unary(UnaryOp::Neg, a) => negative(sum(a)),
-            Node::Cast(_, x) if small && is_real_position(expr, id) => sum(x),
-            _ => None,
-        };
-        let is_distance = matches!(here, Some((1, -1) | (-1, 1)));
-        found.push(is_distance || !fixed && of_distance_or_fixed);
-        is_fixed.push(fixed);
-        sums.push(here.filter(|_| expr.ty(id) == Type::I32 || is_real_position(expr, id)));
-    }
-    found
-}
-
-fn is_real_position(expr: &Expr, id: NodeId) -> bool {
-    matches!(*expr.node(id), Node::Cast(Type::F32, x) if matches!(expr.node(x), Node::Input(Input::Query | Input::Key)))
 }
 
 /// The words of shared memory that mods want staged.
@@ -244,7 +207,7 @@ mod tests {
 
     use BinaryOp::*;
     use flex_core::attention::DType;
-    use flex_core::ir::{Builder, CaptureId};
+    use flex_core::ir::{BinaryOp, Builder, CaptureId, Input};
 
     use super::*;
     use crate::plan::HOPPER;

@@ -63,7 +63,13 @@ pub(crate) const fn smem_bytes(head_dim: u32, value_dim: u32, tile_q: u32, tile_
 /// Whether terms are staged also where there are only distances whose loads share addresses: not with the softmax in place,
 /// where that is 1 % slower (docs/performance-hopper-kernel.md).
 pub(crate) const fn stages_simple_distances(spec: &KernelSpec) -> bool {
-    spec.head_dim <= 128
+    !softmax_is_in_place(spec)
+}
+
+/// Whether the kernel turns scores into probabilities in place. Then it has time for a multiplication of scores that mods
+/// have changed, but no registers for what large ones take otherwise.
+pub(crate) const fn softmax_is_in_place(spec: &KernelSpec) -> bool {
+    matches!(spec.schedule.template, Template::ForwardSm90) && spec.head_dim > 128
 }
 
 /// Whether the kernel has room for staged terms beside its tiles. Consumers hold those of four columns at a time, and three

@@ -3,6 +3,7 @@
 pub mod affine;
 pub mod demand;
 pub mod derivative;
+pub mod distance;
 pub mod faults;
 pub mod interpret;
 pub mod interval;

@@ -3,8 +3,7 @@
 //! Such a bias has few values beside the scores it is added to. It needs to be known once for each key, or for each
 //! distance of a key from a query.
 
-use super::affine::AffineForms;
-use super::faults::Faults;
+use super::distance::Distances;
 use super::variance::Variance;
 use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Type};
 
@@ -47,55 +46,15 @@ pub fn score_bias(expr: &Expr) -> Option<ScoreBias> {
     let along = match () {
         () if inputs.contains(Input::Score) => return None,
         () if !inputs.contains(Input::Query) => BiasAlong::Key,
-        () if is_of_distance(expr, bias) => BiasAlong::Distance,
+        () if Distances::of(expr, false).is_of_distance(bias) => BiasAlong::Distance,
         () => return None,
     };
     Some(ScoreBias { bias, is_subtracted, along })
 }
 
-/// Whether a node that does not depend on the score has the same value, or fault, for all q and kv that are equally far
-/// apart.
-fn is_of_distance(expr: &Expr, root: NodeId) -> bool {
-    let forms = AffineForms::of(expr);
-    let (mut query, mut key) = (None, None);
-    for (id, node) in expr.ids().zip(expr.nodes()) {
-        match node {
-            Node::Input(Input::Query) => query = Some(id),
-            Node::Input(Input::Key) => key = Some(id),
-            _ => {}
-        }
-    }
-    let can_fault = Faults::of(expr);
-    // Of every node, whether its value is one of distances, and whether its faults are: sums forget what cancels out, but
-    // evaluating it may still fault.
-    let mut of_distance: Vec<(bool, bool)> = Vec::with_capacity(expr.nodes().len());
-    for (id, node) in expr.ids().zip(expr.nodes()) {
-        let (mut values, mut faults) = (true, true);
-        node.for_each_operand(|x| {
-            values &= of_distance[x.index()].0;
-            faults &= of_distance[x.index()].1;
-        });
-        faults &= values || !can_fault.any(id);
-        values &= !matches!(node, Node::Input(Input::Query | Input::Key | Input::Score));
-        if let Some(form) = forms.get(id) {
-            let coefficient = |input: Option<NodeId>| input.map_or(0, |x| form.coefficient(x));
-            let mut others = form.terms().iter().filter(|(atom, _)| ![query, key].contains(&Some(*atom)));
-            values |= coefficient(query).wrapping_add(coefficient(key)) == 0
-                && others.all(|(atom, _)| *atom != id && of_distance[atom.index()].0);
-        }
-        of_distance.push((values, faults));
-    }
-    of_distance[root.index()] == (true, true)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::analysis::interpret::{Interpreter, Point};
-    use crate::mods::BoundExpr;
-    use crate::testing::{self, ExprConfig};
 
     fn found(text: &str) -> Option<(BiasAlong, bool)> {
         let expr: Expr = text.parse().unwrap();
@@ -120,28 +79,5 @@ mod tests {
         let text = "capture @0 = doc: View<i32, 1>\nv0 = score\nv1 = q\nv2 = load @0[v1]\nv3 = sub v2, v2\nv4 = cast f32 v3\n\
                     v5 = add v0, v4\nreturn v5";
         assert_eq!(found(text), None);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(testing::cases(10_000)))]
-
-        #[test]
-        fn values_and_faults_are_those_of_the_distance(
-            bound in testing::expressions(ExprConfig { result: Type::F32, ..ExprConfig::mask() }),
-            at in testing::points(),
-            shift in -40..40i32,
-        ) {
-            let expr = bound.expr();
-            for id in expr.ids().filter(|id| expr.ty(*id) == Type::F32 && is_of_distance(expr, *id)) {
-                let part = BoundExpr::new("part", expr.rooted_at(id), bound.captures().to_vec()).unwrap();
-                let shifted = Point { q: at.q.wrapping_add(shift), kv: at.kv.wrapping_add(shift), ..at };
-                let here = Interpreter::<f32>::new(&part).evaluate(at, 0.0);
-                let there = Interpreter::<f32>::new(&part).evaluate(shifted, 0.0);
-                match (here, there) {
-                    (Ok(here), Ok(there)) => prop_assert_eq!(format!("{here:?}"), format!("{there:?}")),
-                    (here, there) => prop_assert_eq!(here.is_err(), there.is_err()),
-                }
-            }
-        }
     }
 }

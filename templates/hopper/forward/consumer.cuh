@@ -11,7 +11,6 @@ template <class Config, class Mods, class Captures>
 struct Consumer {
     using Shared = ForwardSharedMemory<Config>;
     using Element = typename Config::Element;
-    using Rows = ScoreRows<Config, Mods, Captures>;
     using Terms = TermReader<Config, Mods>;
     using Scores = float[Config::kTileN / 2];
     using Probabilities = u32[Config::kTileN / 4];
@@ -19,6 +18,11 @@ struct Consumer {
 
     // Long code of mods needs the registers, and should not be there twice.
     static constexpr bool kKeepScores = Config::kKeepScores && !ElementIsLong<Mods>::value;
+
+    using Rows = ScoreRows<Config, Mods, Captures>;
+    // Lines are proved to be small. Beside score mods the softmax in place has no registers for what large scores take.
+    using Softmax = OnlineSoftmax<
+        !ScoresAreExponents<Mods>::value && !Rows::kScoreIsLine && (kKeepScores || !Rows::kCallsScore)>;
 
     const Problem& problem;
     const Captures& captures;
@@ -137,7 +141,7 @@ struct Consumer {
     // One step of the loop: Q K of the next tile is issued, then P V of this one; while that is under way, the next
     // scores become probabilities. Returns whether the next tile was the final one.
     __device__ __forceinline__ bool step(
-        const Rows& rows, const RowMaxima& maxima, float exponent_scale, Scores& scores, OnlineSoftmax& softmax,
+        const Rows& rows, const RowMaxima& maxima, float exponent_scale, Scores& scores, Softmax& softmax,
         Output& out, Probabilities& p, Probabilities& next_p) {
         float rescale[2];
         issue_query_key(scores);
@@ -207,7 +211,7 @@ struct Consumer {
     // Without a next item they are computed all the same, from what is left in shared memory, and never looked at:
     // ptxas serialises products that are under a condition.
     __device__ __forceinline__ void conclude(
-        Item& item, const Probabilities& p, Scores& scores, OnlineSoftmax& softmax, Output& out) {
+        Item& item, const Probabilities& p, float exponent_scale, Scores& scores, Softmax& softmax, Output& out) {
         issue_probability_value(p, out);
         const Item next = next_item();
         await_first_tile(next);
@@ -215,7 +219,7 @@ struct Consumer {
         wgmma_wait<1>();
         pin(out);
         release_value();
-        softmax.finish();
+        softmax.finish(exponent_scale);
         store_output<Config>(problem, item.batch, item.head, item.first_query, thread % 32, out, softmax);
         wgmma_wait<0>();
         pin(scores);
@@ -230,7 +234,7 @@ struct Consumer {
         Output out;
 #pragma unroll
         for (int i = 0; i < Config::kValueDim / 2; ++i) out[i] = 0.0f;
-        OnlineSoftmax softmax;
+        Softmax softmax;
         softmax.reset();
         Probabilities p;
         float rescale[2], tile_shift[2];
@@ -262,7 +266,7 @@ struct Consumer {
         } else {
             while (!is_final) is_final = step(rows, maxima, exponent_scale, scores, softmax, out, p, p);
         }
-        conclude(item, p, scores, softmax, out);
+        conclude(item, p, exponent_scale, scores, softmax, out);
     }
 
     __device__ __forceinline__ void run() {

@@ -57,10 +57,10 @@ private:
     }
 };
 
-template <class Config>
+template <class Config, class Softmax>
 __device__ __forceinline__ void store_output(
     const Problem& problem, int batch, int head, int first_query, int lane, const float (&out)[Config::kValueDim / 2],
-    const OnlineSoftmax& softmax) {
+    const Softmax& softmax) {
     const u64 head_row = (u64(batch) * problem.heads + head) * problem.q_len;
     char* const head_out =
         static_cast<char*>(problem.out) + 2 * (batch * problem.out_strides.batch + head * problem.out_strides.head);

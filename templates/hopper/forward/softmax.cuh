@@ -37,12 +37,19 @@ __device__ __forceinline__ float over_quad(float x, Combine combine) {
 // Probabilities are relative to a reference, which need not be the maximum so far: any number near it does, as the sum
 // is relative to the same. So the reference is raised only when it is too low by a margin, and sums and outputs are
 // hardly ever rescaled. The margins keep probabilities below 2^12, well inside f16.
+//
+// An exponent less the reference is one fused multiplication, which does not round the exponent; the reference has been
+// rounded. At 10^10, as additive masks have it, that is 512 between the largest exponent and a reference that should equal
+// it. But exponents that large are equal or 2^4 apart, so that a power of two above the scale gives the same probabilities,
+// and products with it are exact. kMayBeLarge: that is looked after.
+template <bool kMayBeLarge>
 struct OnlineSoftmax {
     static constexpr float kSlack = 8.0f;        // of step_in_place, which knows maxima
     static constexpr float kSumLimit = 4096.0f;  // of step_apart, which does not
+    static constexpr float kLarge = 1 << 28;     // of exponents
     static constexpr int kChunks = 2;
 
-    float reference[2];  // what the probabilities are relative to
+    float reference[2];  // what the probabilities are relative to; a large one in units of the power of two
     float sum[2];        // of this thread's columns only
 
     __device__ __forceinline__ void reset() {
@@ -82,23 +89,18 @@ struct OnlineSoftmax {
     template <int kBegin, int kEnd, int kCount, class Maxima>
     __device__ __forceinline__ void chunk(
         float (&scores)[kCount], float exponent_scale, const float (&tile_shift)[2], Maxima maxima, float (&rescale)[2]) {
-        float chunk_maximum[2];
+        float maximum[2], exponent[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            float even = scores[kBegin + 2 * r], odd = scores[kBegin + 2 * r + 1];
-#pragma unroll
-            for (int i = kBegin + 4; i < kEnd; i += 4) {
-                even = fmaxf(even, scores[i + 2 * r]);
-                odd = fmaxf(odd, scores[i + 2 * r + 1]);
-            }
-            chunk_maximum[r] = fmaf(fmaxf(even, odd), exponent_scale, tile_shift[r]);
+            maximum[r] = row_maximum<kBegin, kEnd>(scores, r);
+            exponent[r] = fmaf(maximum[r], exponent_scale, tile_shift[r]);
         }
-        if (maxima.are_wanted()) maxima.note(chunk_maximum);
-        const bool too_large = chunk_maximum[0] > reference[0] + kSlack || chunk_maximum[1] > reference[1] + kSlack;
-        if (__any_sync(0xffffffff, too_large)) {
+        if (maxima.are_wanted()) maxima.note(exponent);
+        const bool too_large = exponent[0] - reference[0] > kSlack || exponent[1] - reference[1] > kSlack;
+        if (__any_sync(0xffffffff, too_large || is_large(reference[0]) || is_large(reference[1]))) {
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
-                const float factor = raise_reference(r, chunk_maximum[r], kSlack);
+                const float factor = raise_reference(r, maximum[r], exponent[r], exponent_scale, kSlack);
                 rescale[r] *= factor;
                 sum[r] *= factor;
 #pragma unroll
@@ -110,15 +112,14 @@ struct OnlineSoftmax {
         }
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            // A row without a kept key yet: its scores are all -inf, and must give 0.
-            const float shift = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+            const Line line = line_of(r, exponent_scale, tile_shift, true);
             float even_sum = 0.0f, odd_sum = 0.0f;
 #pragma unroll
             for (int i = kBegin; i < kEnd; i += 4) {
                 float& even = scores[i + 2 * r];
                 float& odd = scores[i + 2 * r + 1];
-                even = exp2_approximate(fmaf(even, exponent_scale, shift));
-                odd = exp2_approximate(fmaf(odd, exponent_scale, shift));
+                even = exp2_approximate(fmaf(even, line.factor, line.shift));
+                odd = exp2_approximate(fmaf(odd, line.factor, line.shift));
                 even_sum += even;
                 odd_sum += odd;
             }
@@ -134,33 +135,34 @@ struct OnlineSoftmax {
         const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
         Maxima maxima, float (&rescale)[2]) {
         rescale[0] = rescale[1] = 1.0f;
-        float tile_sum[2], shift[2] = {tile_shift[0] - reference[0], tile_shift[1] - reference[1]};
+        float tile_sum[2];
         bool raised = false;
-        // A loop, so that the exponentials are there once.
+        // A loop, so that the exponentials are there once. ptxas unrolls it where the way back has code of its own.
 #pragma unroll 1
         while (true) {
-            bool too_low = kFirst;
+            bool must_raise = kFirst;
             if constexpr (!kFirst) {
-                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                exponentiate<Element>(scores, p, exponent_scale, tile_shift, raised, tile_sum);
                 if (raised) break;
                 // A reference of -inf gives infinite or NaN sums, so it counts as too low.
-                too_low = __any_sync(0xffffffff, !(tile_sum[0] <= kSumLimit) || !(tile_sum[1] <= kSumLimit));
-                if (!too_low && !maxima.are_wanted()) break;
+                const bool too_low = !(tile_sum[0] <= kSumLimit) | !(tile_sum[1] <= kSumLimit);
+                must_raise = __any_sync(0xffffffff, too_low);
+                if (!must_raise && !maxima.are_wanted()) break;
             }
-            float new_maximum[2];
+            const float maximum[2] = {row_maximum<0, kCount>(scores, 0), row_maximum<0, kCount>(scores, 1)};
+            const float exponent[2] = {
+                fmaf(maximum[0], exponent_scale, tile_shift[0]), fmaf(maximum[1], exponent_scale, tile_shift[1])};
+            if (must_raise) {
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-                new_maximum[r] = fmaf(row_maximum(scores, r), exponent_scale, tile_shift[r]);
-                if (too_low) {
-                    rescale[r] = raise_reference(r, new_maximum[r], 0.0f);
-                    shift[r] = reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r];
+                for (int r = 0; r < 2; ++r) {
+                    rescale[r] = raise_reference(r, maximum[r], exponent[r], exponent_scale, 0.0f);
                 }
             }
-            if (maxima.are_wanted()) maxima.note(new_maximum);
-            if (!too_low) break;
+            if (maxima.are_wanted()) maxima.note(exponent);
+            if (!must_raise) break;
             raised = true;
             if constexpr (kFirst) {
-                exponentiate<Element>(scores, p, exponent_scale, shift[0], shift[1], tile_sum);
+                exponentiate<Element>(scores, p, exponent_scale, tile_shift, true, tile_sum);
                 break;
             }
         }
@@ -170,11 +172,11 @@ struct OnlineSoftmax {
     }
 
     // Over the columns of this thread.
-    template <int kCount>
+    template <int kBegin, int kEnd, int kCount>
     static __device__ __forceinline__ float row_maximum(const float (&scores)[kCount], int r) {
-        float even = scores[2 * r], odd = scores[2 * r + 1];
+        float even = scores[kBegin + 2 * r], odd = scores[kBegin + 2 * r + 1];
 #pragma unroll
-        for (int i = 4; i < kCount; i += 4) {
+        for (int i = kBegin + 4; i < kEnd; i += 4) {
             even = fmaxf(even, scores[i + 2 * r]);
             odd = fmaxf(odd, scores[i + 2 * r + 1]);
         }
@@ -182,16 +184,18 @@ struct OnlineSoftmax {
     }
 
     template <class Element, int kCount>
-    static __device__ __forceinline__ void exponentiate(
-        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, float shift0, float shift1,
-        float (&tile_sum)[2]) {
+    __device__ __forceinline__ void exponentiate(
+        const float (&scores)[kCount], u32 (&p)[kCount / 2], float exponent_scale, const float (&tile_shift)[2],
+        bool maximum_is_known, float (&tile_sum)[2]) const {
+        const Line line[2] = {
+            line_of(0, exponent_scale, tile_shift, maximum_is_known),
+            line_of(1, exponent_scale, tile_shift, maximum_is_known)};
         float even_sum[2] = {0.0f, 0.0f}, odd_sum[2] = {0.0f, 0.0f};
 #pragma unroll
         for (int i = 0; i < kCount; i += 2) {
             const int r = i / 2 % 2;
-            const float shift = r ? shift1 : shift0;
-            const float even = exp2_approximate(fmaf(scores[i], exponent_scale, shift));
-            const float odd = exp2_approximate(fmaf(scores[i + 1], exponent_scale, shift));
+            const float even = exp2_approximate(fmaf(scores[i], line[r].factor, line[r].shift));
+            const float odd = exp2_approximate(fmaf(scores[i + 1], line[r].factor, line[r].shift));
             even_sum[r] += even;
             odd_sum[r] += odd;
             p[i / 2] = Element::narrow(even, odd);
@@ -200,20 +204,55 @@ struct OnlineSoftmax {
         tile_sum[1] = even_sum[1] + odd_sum[1];
     }
 
-    // Raises the reference to the maximum that the quad has, if that exceeds it by more than `slack`. Returns what
-    // earlier probabilities are to be multiplied by.
-    __device__ __forceinline__ float raise_reference(int r, float lane_maximum, float slack) {
-        const float quad_maximum = over_quad(lane_maximum, [](float a, float b) { return fmaxf(a, b); });
-        if (!(quad_maximum > reference[r] + slack)) return 1.0f;
-        const float factor = exp2_approximate(reference[r] - quad_maximum);
-        reference[r] = quad_maximum;
-        return factor;
+    // So is -inf.
+    static __device__ __forceinline__ bool is_large(float exponent) {
+        return kMayBeLarge && fabsf(exponent) >= kLarge;
     }
 
-    __device__ __forceinline__ void finish() {
+    // Volatile, or it is worked out early and takes a register all along.
+    static __device__ __forceinline__ float power_above(float scale) {
+        u32 power;
+        asm volatile("{ .reg .b32 next; add.u32 next, %1, 0x7fffff; and.b32 %0, next, 0xff800000; }"
+                     : "=r"(power) : "r"(__float_as_uint(scale)));
+        return __uint_as_float(power);
+    }
+
+    // What takes the scores of a row to exponents less the reference.
+    struct Line {
+        float factor, shift;
+    };
+
+    __device__ __forceinline__ Line line_of(
+        int r, float exponent_scale, const float (&tile_shift)[2], bool maximum_is_known) const {
+        return {
+            is_large(reference[r]) ? power_above(exponent_scale) : exponent_scale,
+            // A row without a kept key in this tile either: its scores are all -inf, and must give 0.
+            maximum_is_known && reference[r] == negative_infinity() ? 0.0f : tile_shift[r] - reference[r]};
+    }
+
+    // Raises the reference to the exponent of the maximum that the quad has, if that exceeds it by more than `slack`.
+    // Returns what earlier probabilities are to be multiplied by.
+    __device__ __forceinline__ float raise_reference(
+        int r, float lane_maximum, float lane_exponent, float exponent_scale, float slack) {
+        float exponent = over_quad(lane_exponent, [](float a, float b) { return fmaxf(a, b); });
+        if constexpr (kMayBeLarge) {
+            if (is_large(lane_exponent)) lane_exponent = lane_maximum * power_above(exponent_scale);
+            const float exact = over_quad(lane_exponent, [](float a, float b) { return fmaxf(a, b); });
+            if (is_large(exponent)) exponent = exact;
+        }
+        if (!(exponent - reference[r] > slack)) return 1.0f;
+        const float rescale = exp2_approximate(reference[r] - exponent);
+        reference[r] = exponent;
+        return rescale;
+    }
+
+    __device__ __forceinline__ void finish(float exponent_scale) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
             sum[r] = over_quad(sum[r], [](float a, float b) { return a + b; });
+            // A score that has no exponent makes its row NaN.
+            if (reference[r] == -negative_infinity()) sum[r] = __int_as_float(0x7fffffff);
+            if (is_large(reference[r])) reference[r] *= exponent_scale * reciprocal_approximate(power_above(exponent_scale));
         }
     }
 };
