@@ -79,6 +79,9 @@ const EXP2: [f32; 6] =
 const EXP2_FOR_BF16: [f32; 6] =
     [0.999_999_94, 0.693_153_1, 0.240_153_61, 0.055_826_318, 0.008_989_341, 0.001_877_576_7];
 
+/// 1.5 · 2²³, whose last digit is 1, and whose low bits are 0.
+const ROUND: f32 = 12_582_912.0;
+
 /// Arrays that the compiler turns into whatever vectors the target has.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
@@ -131,8 +134,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn exp2(x: Self::V) -> Self::V {
-        // Adding 1.5 · 2²³ rounds to the nearest integer, which is then in the low bits.
-        const ROUND: f32 = 12_582_912.0;
+        // The sum is rounded to the nearest integer, which is then in the low bits.
         std::array::from_fn(|i| {
             let x = x[i];
             let bounded = if x < -126.0 { -126.0 } else { x };

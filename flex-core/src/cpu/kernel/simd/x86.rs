@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{EXP2, EXP2_FOR_BF16, Simd};
+use super::{EXP2, EXP2_FOR_BF16, ROUND, Simd};
 
 /// Eight floats.
 #[derive(Clone, Copy)]
@@ -53,19 +53,19 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn exp2(x: __m256) -> __m256 {
         unsafe {
-            let least = _mm256_set1_ps(-126.0);
             // False for NaN, so that a NaN is kept.
-            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, least);
-            let bounded = _mm256_blendv_ps(x, least, tiny);
-            let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(bounded);
-            let f = _mm256_sub_ps(bounded, n);
+            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(-126.0));
+            // The sum is rounded to the nearest integer, which is then in the low bits.
+            let round = _mm256_set1_ps(ROUND);
+            let shifted = _mm256_add_ps(x, round);
+            let f = _mm256_sub_ps(x, _mm256_sub_ps(shifted, round));
             let mut p = _mm256_set1_ps(EXP2[5]);
             for &c in EXP2[..5].iter().rev() {
                 p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(c));
             }
             let y = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0));
-            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent));
+            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
+            let power = _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)));
             _mm256_andnot_ps(tiny, _mm256_mul_ps(y, power))
         }
     }
