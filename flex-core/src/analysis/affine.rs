@@ -95,29 +95,51 @@ impl Affine {
         form_of: impl Fn(NodeId) -> &'a Self,
         is_integer: impl Fn(NodeId) -> bool,
     ) -> Self {
-        let form = match *node {
-            Node::Const(Scalar::I32(v)) => Self::constant_form(v),
-            Node::Const(Scalar::U32(v)) => Self::constant_form(v as i32),
-            Node::Unary(UnaryOp::Neg, x) => form_of(x).times(-1),
-            Node::Unary(UnaryOp::Not, x) => form_of(x).times(-1).plus(1, &Self::constant_form(-1)),
-            Node::Cast(Type::I32 | Type::U32, x) if is_integer(x) => form_of(x).clone(),
-            Node::Binary(BinaryOp::Add, a, b) => form_of(a).plus(1, form_of(b)),
-            Node::Binary(BinaryOp::Sub, a, b) => form_of(a).plus(-1, form_of(b)),
-            Node::Binary(BinaryOp::Mul, a, b) => {
-                let (a, b) = (form_of(a), form_of(b));
-                match (a.as_constant(), b.as_constant()) {
-                    (_, Some(factor)) => a.times(factor),
-                    (Some(factor), _) => b.times(factor),
-                    _ => Self::atom(id),
-                }
+        let constant = |x: NodeId| form_of(x).as_constant();
+        let form = match Combination::of_node(node, constant, is_integer) {
+            Some(Combination { terms, constant }) => {
+                let terms = terms.into_iter().flatten();
+                terms.fold(Self::constant_form(constant), |sum, (x, factor)| sum.plus(factor, form_of(x)))
             }
-            Node::Binary(BinaryOp::Shl, a, b) => match form_of(b).as_constant() {
-                Some(amount) => form_of(a).times(1i32.wrapping_shl(amount as u32)),
-                None => Self::atom(id),
-            },
-            _ => Self::atom(id),
+            None => Self::atom(id),
         };
         if form.terms.len() > MAX_TERMS { Self::atom(id) } else { form }
+    }
+}
+
+/// A node as `constant + Σ factor · operand`, modulo 2³².
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Combination {
+    pub(super) terms: [Option<(NodeId, i32)>; 2],
+    pub(super) constant: i32,
+}
+
+impl Combination {
+    /// The combination of its operands that an integer node is, if it is one. `constant_of` knows which integers are constant,
+    /// `is_integer` which nodes are integers.
+    pub(super) fn of_node(
+        node: &Node,
+        constant_of: impl Fn(NodeId) -> Option<i32>,
+        is_integer: impl Fn(NodeId) -> bool,
+    ) -> Option<Self> {
+        let one = |x, factor, constant| Self { terms: [Some((x, factor)), None], constant };
+        let two = |a, b, factor| Self { terms: [Some((a, 1)), Some((b, factor))], constant: 0 };
+        Some(match *node {
+            Node::Const(Scalar::I32(v)) => Self { terms: [None; 2], constant: v },
+            Node::Const(Scalar::U32(v)) => Self { terms: [None; 2], constant: v as i32 },
+            Node::Unary(UnaryOp::Neg, x) => one(x, -1, 0),
+            Node::Unary(UnaryOp::Not, x) => one(x, -1, -1),
+            Node::Cast(Type::I32 | Type::U32, x) if is_integer(x) => one(x, 1, 0),
+            Node::Binary(BinaryOp::Add, a, b) => two(a, b, 1),
+            Node::Binary(BinaryOp::Sub, a, b) => two(a, b, -1),
+            Node::Binary(BinaryOp::Mul, a, b) => match (constant_of(a), constant_of(b)) {
+                (_, Some(factor)) => one(a, factor, 0),
+                (Some(factor), _) => one(b, factor, 0),
+                _ => return None,
+            },
+            Node::Binary(BinaryOp::Shl, a, b) => one(a, 1i32.wrapping_shl(constant_of(b)? as u32), 0),
+            _ => return None,
+        })
     }
 }
 

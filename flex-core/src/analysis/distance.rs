@@ -1,9 +1,9 @@
 //! What depends on where an element is by the distance `q − kv` alone: then it is the same for all pairs of positions that are
 //! equally far apart, and needs to be known once a distance.
 
-use super::affine::AffineForms;
+use super::affine::{AffineForms, Combination};
 use super::faults::Faults;
-use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Type, UnaryOp};
+use crate::ir::{BinaryOp, Expr, Input, Node, NodeId, Type};
 
 /// Which nodes of an expression depend on the positions by their distance alone, or not at all.
 #[derive(Clone, Debug)]
@@ -29,12 +29,23 @@ impl Sum {
         }
     }
 
-    fn times(self, factor: i32) -> Self {
-        Self::OF_DISTANCE.plus(factor, self)
-    }
-
     const fn is_of_distance(self) -> bool {
         self.query.wrapping_add(self.key) == 0
+    }
+
+    /// The sum that an integer is, if it is one.
+    fn of_node(expr: &Expr, forms: &AffineForms, sums: &[Option<Self>], node: &Node) -> Option<Self> {
+        match *node {
+            Node::Input(Input::Query) => return Some(Self { query: 1, key: 0 }),
+            Node::Input(Input::Key) => return Some(Self { query: 0, key: 1 }),
+            _ => (),
+        }
+        let is_integer = |x: NodeId| expr.ty(x).is_integer();
+        let constant = |x: NodeId| forms.get(x).and_then(|form| form.as_constant());
+        let combination = Combination::of_node(node, constant, is_integer)?;
+        combination.terms.into_iter().flatten().try_fold(Self::OF_DISTANCE, |sum, (x, factor)| {
+            Some(sum.plus(factor, sums[x.index()].filter(|_| is_integer(x))?))
+        })
     }
 }
 
@@ -66,35 +77,13 @@ impl Distances {
                 values |= coefficient(positions[0]).wrapping_add(coefficient(positions[1])) == 0
                     && others.all(|(atom, _)| *atom != id && found.values[atom.index()]);
             }
-            let sum = if values { Some(Sum::OF_DISTANCE) } else { found.sum(expr, &forms, &sums, node) };
+            let sum = if values { Some(Sum::OF_DISTANCE) } else { Sum::of_node(expr, &forms, &sums, node) };
             values |= sum.is_some_and(Sum::is_of_distance) || exact_positions && is_real_distance(expr, node);
             sums.push(if values { Some(Sum::OF_DISTANCE) } else { sum });
             found.values.push(values);
             found.faults.push(faults);
         }
         found
-    }
-
-    /// The sum that an integer is, if it is one.
-    fn sum(&self, expr: &Expr, forms: &AffineForms, sums: &[Option<Sum>], node: &Node) -> Option<Sum> {
-        let is_integer = |x: NodeId| expr.ty(x).is_integer();
-        let sum = |x: NodeId| sums[x.index()].filter(|_| is_integer(x));
-        let constant = |x: NodeId| forms.get(x).and_then(|form| form.as_constant());
-        match *node {
-            Node::Input(Input::Query) => Some(Sum { query: 1, key: 0 }),
-            Node::Input(Input::Key) => Some(Sum { query: 0, key: 1 }),
-            Node::Binary(BinaryOp::Add, a, b) => Some(sum(a)?.plus(1, sum(b)?)),
-            Node::Binary(BinaryOp::Sub, a, b) => Some(sum(a)?.plus(-1, sum(b)?)),
-            Node::Binary(BinaryOp::Mul, a, b) => match (constant(a), constant(b)) {
-                (_, Some(factor)) => Some(sum(a)?.times(factor)),
-                (Some(factor), _) => Some(sum(b)?.times(factor)),
-                _ => None,
-            },
-            Node::Binary(BinaryOp::Shl, a, b) => Some(sum(a)?.times(1i32.wrapping_shl(constant(b)? as u32))),
-            Node::Unary(UnaryOp::Neg | UnaryOp::Not, a) => Some(sum(a)?.times(-1)),
-            Node::Cast(Type::I32 | Type::U32, a) => sum(a),
-            _ => None,
-        }
     }
 
     /// Whether the value of a node, where it has one, is the same for all positions that are equally far apart.
@@ -133,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::interpret::{Interpreter, Point};
-    use crate::ir::{Builder, CaptureId};
+    use crate::ir::{Builder, CaptureId, UnaryOp};
     use crate::mods::BoundExpr;
     use crate::testing::{self, ExprConfig};
 

@@ -139,8 +139,7 @@ impl Workspace {
         let Sizes { rows, block_rows, units, columns } = sizes;
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
         let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
-        let is_tiles = kernels.packing.is_tiles();
-        let most_keys = if is_tiles { CHUNK_KEYS_OF_TILES } else { CHUNK_KEYS };
+        let most_keys = if kernels.packing.is_tiles() { CHUNK_KEYS_OF_TILES } else { CHUNK_KEYS };
         let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, most_keys / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);

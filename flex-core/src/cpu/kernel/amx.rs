@@ -2,8 +2,8 @@
 //!
 //! A float is the sum of one, two or three bf16: its planes. A bf16 is one, an f16 two, and an f32 three, exactly. The
 //! product of two floats is that of their planes, of which those are left out that are less than what an f32 would lose:
-//! with three planes each, six products are left. The tile unit is so much faster than the vector units that this is more
-//! than twice as fast as multiplying the f32.
+//! with three planes each, six products are left. The tile unit is so much faster than the vector units that this takes two
+//! thirds of the time of multiplying the f32.
 //!
 //! Products of small planes are summed first, so that they lose nothing beside those of the large ones; a sum has the
 //! error of one chain of f32 additions.

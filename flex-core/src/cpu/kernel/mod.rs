@@ -62,8 +62,8 @@ impl Packing {
     }
 
     /// Whether operands are in whole tile registers: strips of sixteen rows of query or weights are `[planes][16][units]`,
-    /// panels of 32 columns of key or value `[planes][units][32]`. What a unit is made of [depends](Self::keys_of_unit) on
-    /// the planes.
+    /// panels of 32 columns of key or value `[planes][units][32]`. A unit is a pair of neighbours, of several planes one of
+    /// elements that are 16 apart.
     pub(super) const fn is_tiles(self) -> bool {
         matches!(self, Self::Bf16Tiles | Self::F16Tiles | Self::F32Tiles)
     }
@@ -74,14 +74,6 @@ impl Packing {
             Self::F32 | Self::Bf16Pairs | Self::Bf16Tiles => 1,
             Self::F16Tiles => 2,
             Self::F32Tiles => 3,
-        }
-    }
-
-    /// The two of the 32 elements of a tile that a unit is made of: keys, or elements of the head dim.
-    pub(super) const fn keys_of_unit(self, unit: usize) -> [usize; 2] {
-        match self.planes() {
-            1 => [2 * unit, 2 * unit + 1],
-            _ => [unit, unit + 16],
         }
     }
 }

@@ -167,7 +167,7 @@ static ZEROS: RowBuffer = [0.0; MAX_HEAD_DIM];
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { wide: [ZEROS; 8], packed: [ZEROS; 8], planes: [[[0.0; MAX_HEAD_DIM / 2]; 3]; 8] }
+        Self { wide: [ZEROS; 8], packed: [ZEROS; 8], planes: [planes::NO_PLANES; 8] }
     }
 }
 

@@ -16,6 +16,9 @@ const MOST_PLANES: usize = 3;
 /// The units of the planes of a row.
 pub(super) type PlaneBuffers = [[f32; MAX_HEAD_DIM / 2]; MOST_PLANES];
 
+/// Nothing in them.
+pub(super) const NO_PLANES: PlaneBuffers = [[0.0; MAX_HEAD_DIM / 2]; MOST_PLANES];
+
 /// A vector of numbers, or of units.
 type Vector = [f32; TILE];
 
@@ -208,8 +211,8 @@ fn value_planes_of<const PLANES: usize>(task: Packed, panel_units: usize) {
     let (panel, columns) = (kernels.panel, head.columns);
     let Scratch { wide: [wide, other_wide, ..], .. } = scratch;
     for unit in 0..kernels.packing.units(rows.len()) / PLANES {
-        let [first, second] =
-            kernels.packing.keys_of_unit(unit % TILE).map(|key| rows.start + unit / TILE * 2 * TILE + key);
+        let first = rows.start + unit / TILE * 2 * TILE + unit % TILE;
+        let second = first + TILE;
         let first = if first < rows.end { head.row(first, wide) } else { &ZEROS[..columns] };
         let second = if second < rows.end { head.row(second, other_wide) } else { &ZEROS[..columns] };
         for column in (0..columns.next_multiple_of(panel)).step_by(TILE) {
