@@ -251,6 +251,8 @@ fn memory_is_little_and_kept() {
                 Call::new("causal", dtype, [1, 1, 1024, 2048, 128], Some(causal()), Some(alibi())),
                 Call::new("sliding", dtype, [2, 2, 16384, 16384, 64], Some(sliding(128)), None),
                 Call::new("dense", dtype, [8, 8, 64, 16384, 128], None, None),
+                // Enough rows a key for planes.
+                Call::new("reused keys", dtype, [16, 16, 512, 512, 128], None, None),
                 Call::new("decoding", dtype, [32, 8, 1, 16384, 128], None, None),
                 // Partial results of all of them at once would take 5 MB.
                 Call::new("decoding together", dtype, [16, 1, 1, 8320, 128], None, None).of_sequences(300),
