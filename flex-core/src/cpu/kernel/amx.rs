@@ -242,7 +242,7 @@ impl<const PLANES: usize> Surroundings for Tiles<PLANES> {
     #[inline(always)]
     unsafe fn keep_awake(row: usize) {
         // More planes take a row more time.
-        let rows = if PLANES == 1 { GROUP } else { GROUP / 4 };
+        let rows = if PLANES == 1 { GROUP / 2 } else { GROUP / 4 };
         if row % rows == rows / 2 {
             // SAFETY: the caller's. Between products no register holds anything.
             unsafe { tile_unit::add_products::<0, 4, 6>() }
@@ -355,14 +355,16 @@ impl<const PLANES: usize> Products<16, 2> for Tiles<PLANES> {
 #[inline(always)]
 unsafe fn rescale_rows(task: &Product<'_>) {
     for (strip, _) in task.ranges.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
-        for row in strip * TILE_ROWS..(strip + 1) * TILE_ROWS {
-            // SAFETY: the caller's.
-            unsafe {
-                let factor = *task.factor.add(row);
-                if factor != 1.0 {
-                    let out = task.out.add(row * task.out_row);
-                    multiply::<Avx512>(out, 0..task.extent.div_ceil(Avx512::LANES), Avx512::splat(factor));
-                }
+        // SAFETY: the caller's; a strip has as many rows as a vector has lanes.
+        unsafe {
+            let factors = task.factor.add(strip * TILE_ROWS);
+            let mut changed = Avx512::differ_from(Avx512::load(factors), 1.0);
+            while changed != 0 {
+                let row = changed.trailing_zeros() as usize;
+                changed &= changed - 1;
+                let out = task.out.add((strip * TILE_ROWS + row) * task.out_row);
+                let factor = Avx512::splat(*factors.add(row));
+                multiply::<Avx512>(out, 0..task.extent.div_ceil(Avx512::LANES), factor);
             }
         }
     }

@@ -67,6 +67,7 @@ impl Multiplier {
     /// lanes of a window that begins at the packed key `first`, a multiple of [`Kernels::lanes`].
     ///
     /// `key` has panels `[panels][units][panel]`, `scores` rows of [`TILE_KEYS`].
+    #[inline(always)]
     pub(in super::super) fn scores(
         &self,
         query: QueryRows,
@@ -130,6 +131,7 @@ impl Multiplier {
     /// own lanes of a window that begins at the key `first`. A strip without lanes stays as it is.
     ///
     /// `weights` is what [`softmax`](Self::softmax) wrote, `out` has rows of `out_row` columns, a multiple of the panel.
+    #[inline(always)]
     pub(in super::super) fn values(
         &self,
         weights: &[f32],

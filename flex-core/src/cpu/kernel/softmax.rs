@@ -47,6 +47,7 @@ pub(in super::super) struct AddedBias<'a> {
 
 impl Softmax {
     /// All rows of some scores, of which all keys count as they are.
+    #[inline(always)]
     pub(super) fn new(scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) -> Self {
         let rows = scores.len() / TILE_KEYS;
         assert!(keys.end <= TILE_KEYS, "the keys are those of the window");
@@ -90,6 +91,7 @@ pub(in super::super) struct WeightedRows<'a> {
 impl Multiplier {
     /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
     /// row; `score · scale + bias` takes the place of a score that has a bias.
+    #[inline(always)]
     pub(in super::super) fn softmax(&self, rows: WeightedRows, state: SoftmaxRows) {
         let WeightedRows { scores, weights, keys, kept, bias, factor } = rows;
         let mut task = Softmax::new(scores, keys, factor, state);

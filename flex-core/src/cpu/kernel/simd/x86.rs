@@ -364,6 +364,15 @@ impl Avx512 {
         unsafe { _mm512_sub_ps(a, b) }
     }
 
+    /// A bit for each lane, 1 where it is not `y` (or NaN).
+    ///
+    /// # Safety
+    /// As that of [`Simd`].
+    #[inline(always)]
+    pub(in super::super) unsafe fn differ_from(x: __m512, y: f32) -> u16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_set1_ps(y)) }
+    }
+
     /// The bf16 next to each float, towards zero.
     ///
     /// # Safety
