@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::kernel::{Kernels, Multiplier, Packing, TILE_KEYS};
+use super::kernel::{Kernels, Magnitudes, Multiplier, Packing, TILE_KEYS};
 use super::output::Output;
-use super::pack::{Head, Magnitudes};
+use super::pack::Head;
 use super::pass::{BiasTable, Pass, Rows, Stop};
 use super::tiles::Tiles;
 use super::workspace::{KeptOf, Sizes, Workspace};

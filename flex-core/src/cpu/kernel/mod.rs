@@ -6,6 +6,9 @@
 mod amx;
 mod generic;
 mod in_place;
+mod magnitudes;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod planes;
 mod products;
 mod read;
 mod simd;
@@ -20,6 +23,7 @@ use std::ops::Range;
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
 pub(super) use in_place::{HeadRows, InPlace, Operands, Pipeline};
+pub(super) use magnitudes::Magnitudes;
 use products::Product;
 pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
@@ -97,6 +101,7 @@ pub(super) struct Kernels {
     /// Between products: where all keys count, where each row keeps some, and both of biased scores.
     softmax_between: [[unsafe fn(&Softmax); 2]; 2],
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
+    transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
     exp2: unsafe fn(&mut [f32]),
 }
@@ -158,13 +163,22 @@ impl Kernels {
         unsafe { (self.softmax)(&task) }
     }
 
-    /// `to[column · stride + i] = rows[i][column]` for eight rows: a part of a key panel or of a strip of queries.
+    /// `to[column · stride + i] = rows[i][column]` for eight rows: a strip of queries.
     pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32], stride: usize) {
         let columns = rows[0].len();
         assert!(rows.iter().all(|row| row.len() == columns), "eight rows of one length");
         assert!(columns == 0 || to.len() >= (columns - 1) * stride + 8, "there is room for all columns");
         // SAFETY: the lengths are checked above.
         unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
+    }
+
+    /// The same for sixteen rows: a part of a key panel.
+    pub(super) fn transpose_sixteen(&self, rows: [&[f32]; 16], to: &mut [f32], stride: usize) {
+        let columns = rows[0].len();
+        assert!(rows.iter().all(|row| row.len() == columns), "sixteen rows of one length");
+        assert!(columns == 0 || to.len() >= (columns - 1) * stride + 16, "there is room for all columns");
+        // SAFETY: the lengths are checked above.
+        unsafe { (self.transpose_sixteen)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
     }
 
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
@@ -228,6 +242,11 @@ macro_rules! kernels {
                 unsafe { <$vectors>::transpose(rows, columns, to, stride) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, stride: usize) {
+                // SAFETY: the caller's.
+                unsafe { <$vectors>::transpose_sixteen(rows, columns, to, stride) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn exponentials(x: &mut [f32]) {
                 // SAFETY: the caller's.
                 unsafe { exp2::<$vectors, $weights>(x) }
@@ -247,6 +266,7 @@ macro_rules! kernels {
                     [softmax_between::<true, false>, softmax_between::<true, true>],
                 ],
                 transpose,
+                transpose_sixteen,
                 exp2: exponentials,
             }
         };

@@ -7,10 +7,9 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::float16::{of_bf16, of_f16};
-use super::kernel::{Kernels, Packing};
+use super::kernel::{Kernels, Magnitudes, Packing};
 use crate::attention::{Elements, MAX_HEAD_DIM, TensorRef};
 use crate::isa::compiled_for_each_set;
-pub(super) use planes::Magnitudes;
 
 /// One head of a tensor: rows of `len` elements.
 #[derive(Clone, Copy)]
@@ -147,19 +146,8 @@ pub(super) type RowBuffer = [f32; MAX_HEAD_DIM];
 /// Rows on their way from a tensor to a packed layout.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    pub(super) wide: [RowBuffer; 8],
-    packed: [RowBuffer; 8],
-    planes: [planes::PlaneBuffers; 8],
-}
-
-impl Scratch {
-    /// For each of eight rows a buffer to widen it in, and one for its units.
-    #[inline(always)]
-    fn each(&mut self) -> [(&mut RowBuffer, &mut RowBuffer); 8] {
-        let [a, b, c, d, e, f, g, h] = &mut self.wide;
-        let [i, j, k, l, m, n, o, p] = &mut self.packed;
-        [(a, i), (b, j), (c, k), (d, l), (e, m), (f, n), (g, o), (h, p)]
-    }
+    pub(super) wide: [RowBuffer; 16],
+    packed: [RowBuffer; 16],
 }
 
 /// What stands for rows past the end. Never written.
@@ -167,7 +155,7 @@ static ZEROS: RowBuffer = [0.0; MAX_HEAD_DIM];
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { wide: [ZEROS; 8], packed: [ZEROS; 8], planes: [planes::NO_PLANES; 8] }
+        Self { wide: [ZEROS; 16], packed: [ZEROS; 16] }
     }
 }
 
@@ -206,7 +194,7 @@ fn query_strips(task: Packed, factor: f32) {
     let Packed { kernels, head, rows, scratch, to, .. } = task;
     let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
     if kernels.packing == Packing::Bf16Tiles {
-        let [(wide, packed), ..] = scratch.each();
+        let Scratch { wide: [wide, ..], packed: [packed, ..] } = scratch;
         let (present, spare) = to.split_at_mut(rows.len() * units_each);
         for (row, to) in rows.zip(present.chunks_exact_mut(units_each)) {
             to.copy_from_slice(units(kernels, &head, row, factor, wide, packed));
@@ -218,11 +206,11 @@ fn query_strips(task: Packed, factor: f32) {
         let strips = to.chunks_exact_mut(8 * units_each);
         for (to, first) in strips.zip((rows.start..).step_by(8)) {
             let rows = first..rows.end.min(first + 8);
-            transpose(kernels, &head, rows, factor, scratch, (to, 8));
+            kernels.transpose(units_of_each(kernels, &head, rows, factor, scratch), to, 8);
         }
         return;
     }
-    let [(wide, packed), ..] = scratch.each();
+    let Scratch { wide: [wide, ..], packed: [packed, ..] } = scratch;
     to.fill(0.0);
     for (i, row) in rows.enumerate() {
         let to = &mut to[i / strip * strip * units_each + i % strip..];
@@ -233,21 +221,21 @@ fn query_strips(task: Packed, factor: f32) {
     }
 }
 
-/// Writes at most eight rows as columns, `stride` apart; absent rows are zero.
+/// The units of at most `ROWS` rows; absent ones are zero.
 #[inline(always)]
-fn transpose(
+fn units_of_each<'b, const ROWS: usize>(
     kernels: &Kernels,
-    head: &Head,
+    head: &Head<'b>,
     rows: Range<usize>,
     factor: f32,
-    scratch: &mut Scratch,
-    (to, stride): (&mut [f32], usize),
-) {
-    let mut sources: [&[f32]; 8] = [&ZEROS[..kernels.packing.units(head.columns)]; 8];
-    for ((source, (wide, packed)), row) in sources.iter_mut().zip(scratch.each()).zip(rows) {
+    scratch: &'b mut Scratch,
+) -> [&'b [f32]; ROWS] {
+    let mut sources: [&[f32]; ROWS] = [&ZEROS[..kernels.packing.units(head.columns)]; ROWS];
+    let buffers = scratch.wide.iter_mut().zip(&mut scratch.packed);
+    for ((source, (wide, packed)), row) in sources.iter_mut().zip(buffers).zip(rows) {
         *source = units(kernels, head, row, factor, wide, packed);
     }
-    kernels.transpose(sources, to, stride);
+    sources
 }
 
 #[inline(always)]
@@ -257,10 +245,10 @@ fn key_panels(task: Packed) {
     }
     let Packed { kernels, head, rows, scratch, to, .. } = task;
     let (panel, units_each) = (kernels.panel, kernels.packing.units(head.columns));
-    for first in (0..rows.len().next_multiple_of(panel)).step_by(8) {
-        let present = rows.start + first..rows.end.min(rows.start + first + 8);
+    for first in (0..rows.len().next_multiple_of(panel)).step_by(16) {
+        let present = rows.start + first..rows.end.min(rows.start + first + 16);
         let to = &mut to[first / panel * panel * units_each + first % panel..];
-        transpose(kernels, &head, present, 1.0, scratch, (to, panel));
+        kernels.transpose_sixteen(units_of_each(kernels, &head, present, 1.0, scratch), to, panel);
     }
 }
 
@@ -279,7 +267,7 @@ fn value_panels(task: Packed, panel_units: usize) {
 #[inline(always)]
 fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
     let Packed { kernels, head, rows, scratch, to, .. } = task;
-    let Scratch { wide: [even_buffer, odd_buffer, ..], packed: [packed, ..], .. } = scratch;
+    let Scratch { wide: [even_buffer, odd_buffer, ..], packed: [packed, ..] } = scratch;
     let is_f32 = kernels.packing == Packing::F32;
     let depth = if is_f32 { 1 } else { 2 };
     for unit in 0..kernels.packing.units(rows.len()) {

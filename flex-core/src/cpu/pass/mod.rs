@@ -13,9 +13,9 @@ mod walk;
 use std::ops::Range;
 
 use super::item::{Item, Job};
-use super::kernel::{Multiplier, Packing, SUM_LANES};
+use super::kernel::{Magnitudes, Multiplier, Packing, SUM_LANES};
 use super::output::{self, FinishedRows, Output};
-use super::pack::{self, Head, Magnitudes, Packed};
+use super::pack::{self, Head, Packed};
 use super::workspace::{Buffers, Sizes};
 use crate::mask::Origin;
 use crate::mods::ModFault;

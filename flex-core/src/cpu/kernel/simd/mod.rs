@@ -68,11 +68,26 @@ pub(super) trait Simd: Copy {
             }
         }
     }
+
+    /// The same for sixteen rows.
+    #[inline(always)]
+    unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, panel: usize) {
+        let (eights, _) = rows.as_chunks::<8>();
+        for (i, eight) in eights.iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { Self::transpose(*eight, columns, to.add(8 * i), panel) }
+        }
+    }
 }
 
 /// The coefficients of (2ᶠ − 1)/f on [−½, ½], lowest power first.
 const EXP2: [f32; 6] =
     [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_64];
+
+/// The coefficients of (2ᶠ − 1)/f on [0, 1], lowest power first.
+#[cfg(target_arch = "x86_64")]
+const EXP2_FROM_FLOOR: [f32; 6] =
+    [0.693_147_06, 0.240_229_3, 0.055_485_282, 0.009_675_452, 0.001_246_784_7, 0.000_216_129_15];
 
 /// The coefficients of 2ᶠ on [0, 1], within 2⁻²² of it, lowest power first.
 #[cfg(target_arch = "x86_64")]
@@ -162,4 +177,4 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512, Bf16Dot};
+pub(super) use x86::{Avx2, Avx512, Bf16Dot, transpose16};

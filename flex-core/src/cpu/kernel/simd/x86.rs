@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{EXP2, EXP2_FOR_BF16, ROUND, Simd};
+use super::{EXP2, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND, Simd};
 
 /// Eight floats.
 #[derive(Clone, Copy)]
@@ -133,6 +133,39 @@ unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel:
         for (i, row) in rows.iter().enumerate() {
             // SAFETY: the caller's.
             unsafe { *to.add(column * panel + i) = *row.add(column) }
+        }
+    }
+}
+
+/// Rows become columns.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+pub(in super::super) unsafe fn transpose16(rows: &mut [__m512; 16]) {
+    // SAFETY: the caller's.
+    unsafe {
+        // Four rows each: in quarter i of vector c, column 4i + c.
+        let mut fours = [[_mm512_setzero_ps(); 4]; 4];
+        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let [a, b, c, d] = *rows;
+            let ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+            let cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+            four[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            four[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+            let ab = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+            let cd = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+            four[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            four[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+        }
+        for column in 0..4 {
+            let [a, b, c, d] = [fours[0][column], fours[1][column], fours[2][column], fours[3][column]];
+            let (ab, cd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+            rows[column] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+            rows[column + 8] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+            let (ab, cd) = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+            rows[column + 4] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+            rows[column + 12] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
         }
     }
 }
@@ -273,14 +306,15 @@ impl Simd for Avx512 {
         unsafe {
             // Not less than: true for NaN, so that a NaN is kept.
             let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
-            let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
-            let f = _mm512_sub_ps(x, n);
-            let mut p = _mm512_set1_ps(EXP2[5]);
-            for &c in EXP2[..5].iter().rev() {
+            // x − ⌊x⌋; the power of two below takes the floor itself.
+            let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+            let [rest @ .., last] = EXP2_FROM_FLOOR;
+            let mut p = _mm512_set1_ps(last);
+            for &c in rest.iter().rev() {
                 p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
             }
             let y = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
-            _mm512_maskz_scalef_ps(normal, y, n)
+            _mm512_maskz_scalef_ps(normal, y, x)
         }
     }
 
@@ -340,6 +374,24 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
         unsafe { transpose8(rows, columns, to, panel) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, panel: usize) {
+        unsafe {
+            for first in (0..columns).step_by(16) {
+                let count = (columns - first).min(16);
+                let present = ((1u32 << count) - 1) as u16;
+                let mut vectors = [_mm512_setzero_ps(); 16];
+                for (vector, row) in vectors.iter_mut().zip(rows) {
+                    *vector = _mm512_maskz_loadu_ps(present, row.add(first));
+                }
+                transpose16(&mut vectors);
+                for (i, vector) in vectors[..count].iter().enumerate() {
+                    _mm512_storeu_ps(to.add((first + i) * panel), *vector);
+                }
+            }
+        }
     }
 
     #[inline(always)]
