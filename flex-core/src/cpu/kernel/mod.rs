@@ -142,8 +142,8 @@ impl Kernels {
     pub(super) fn least_reuse(&self) -> u64 {
         match self.packing.planes() {
             1 => 0,
-            2 => 100,
-            _ => 300,
+            2 => 60,
+            _ => 130,
         }
     }
 

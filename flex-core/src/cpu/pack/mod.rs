@@ -65,6 +65,15 @@ impl<'a> Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// A row before `end` widened to f32, or zeros. (A closure would be compiled without the vector instructions.)
+    #[inline(always)]
+    fn row_before<'b>(&self, end: usize, row: usize, buffer: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        if row < end { self.row(row, buffer) } else { &ZEROS[..self.columns] }
+    }
+
     /// All rows and the distance of two, where they are f32 that lie side by side.
     pub(super) fn f32_rows(&self) -> Option<(&'a [f32], usize)> {
         match self.elements {
@@ -272,11 +281,9 @@ fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
     let depth = if is_f32 { 1 } else { 2 };
     for unit in 0..kernels.packing.units(rows.len()) {
         let row = rows.start + unit * depth;
-        let row_of = |row, buffer| -> &[f32] {
-            if row < rows.end { head.row(row, buffer) } else { &ZEROS[..head.columns] }
-        };
+        let even = head.row_before(rows.end, row, even_buffer);
         let units = if is_f32 {
-            row_of(row, even_buffer)
+            even
         } else {
             let packed = &mut packed[..head.columns];
             let pair_of_bf16 = || Some((head.bf16_row(row)?, head.bf16_row(row + 1)?));
@@ -284,7 +291,7 @@ fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
                 Some((even, odd)) => interleave(packed, even, odd, |even, odd| {
                     f32::from_bits(u32::from(even) | u32::from(odd) << 16)
                 }),
-                None => interleave(packed, row_of(row, even_buffer), row_of(row + 1, odd_buffer), pair),
+                None => interleave(packed, even, head.row_before(rows.end, row + 1, odd_buffer), pair),
             }
             packed
         };

@@ -53,10 +53,8 @@ pub(super) fn value_planes(task: Packed, panel_units: usize) {
     for unit in 0..kernels.packing.units(rows.len()) / kernels.packing.planes() {
         let first = rows.start + unit / TILE * 2 * TILE + unit % TILE;
         let second = first + TILE;
-        let absent = &ZEROS[..head.columns];
-        let first = if first < rows.end { head.row(first, wide) } else { absent };
-        let second = if second < rows.end { head.row(second, other_wide) } else { absent };
+        let pair = [head.row_before(rows.end, first, wide), head.row_before(rows.end, second, other_wide)];
         let panel = panel_units * kernels.panel;
-        kernels.split_values([first, second], &mut to[unit * kernels.panel..], panel, magnitudes);
+        kernels.split_values(pair, &mut to[unit * kernels.panel..], panel, magnitudes);
     }
 }
