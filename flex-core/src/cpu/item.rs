@@ -142,6 +142,7 @@ impl Job<'_> {
             mask: self.mask.map(|program| evaluator(program, mask_registers)),
             score: self.score.map(|program| evaluator(program, score_registers)),
             bias,
+            soft_cap: self.score.and_then(RowProgram::soft_cap),
             value_in_place: self.value_in_place(item),
             magnitudes: Magnitudes::NONE,
         };

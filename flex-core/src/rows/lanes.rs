@@ -7,6 +7,7 @@ use super::compile::SCORE;
 use super::instr::{Instr, Op, Operand};
 use super::math::{self, Fma};
 use super::scalar;
+use super::soft_cap::{SoftCap, Way, in_each_way};
 use crate::capture::{ArrayData, Capture};
 use crate::ir::{BinaryOp, CaptureId, Type, UnaryOp};
 use crate::isa::{Available, InstructionSet};
@@ -375,35 +376,16 @@ fn tanh<A: Fma>(rows: &mut Rows) {
     });
 }
 
-/// `cap · tanh(a / divisor)` in one go: a row of scores that are small beside the divisor needs neither a division nor an
-/// exponential.
+/// `cap · tanh(a / divisor)` in one go.
 #[inline(always)]
 fn soft_cap<A: Fma>(dst: &mut [Group], a: Source, divisor: Source, cap: Source) {
     let (Source::Splat(divisor), Source::Splat(cap)) = (divisor, cap) else { return };
-    let (b, cap) = (f32::from_bits(divisor), f32::from_bits(cap));
-    if let Source::Lanes(lanes) = a {
-        // The quotients of what is below this round to what is small.
-        let limit = 0.999 * math::TANH_SMALL * b.abs();
-        if A::FUSED && math::has_reciprocal(b) {
-            let reciprocal = 1.0 / b;
-            let quotient = |x: u32| math::quotient::<A>(f32::from_bits(x), b, reciprocal);
-            let small =
-                |all: bool, &x: &u32| all & math::divides_by_reciprocal_below(f32::from_bits(x), limit);
-            if lanes.as_flattened().iter().fold(true, small) {
-                return map_row(dst, a, |x| (math::tanh_small::<A>(quotient(x)) * cap).to_bits());
-            }
-            let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
-            if lanes.as_flattened().iter().fold(true, usual) {
-                return map_row(dst, a, |x| (math::tanh::<A>(quotient(x)) * cap).to_bits());
-            }
-        } else {
-            let small = |all: bool, &x: &u32| all & (f32::from_bits(x).abs() < limit);
-            if lanes.as_flattened().iter().fold(true, small) {
-                return map_row(dst, a, |x| (math::tanh_small::<A>(f32::from_bits(x) / b) * cap).to_bits());
-            }
-        }
-    }
-    map_row(dst, a, |x| (math::tanh::<A>(f32::from_bits(x) / b) * cap).to_bits());
+    let cap = SoftCap::new(f32::from_bits(divisor), f32::from_bits(cap));
+    let way = match a {
+        Source::Lanes(lanes) => cap.way::<A>(lanes.as_flattened()),
+        Source::Splat(_) => Way::Divided,
+    };
+    in_each_way!(cap, way, A, |capped| map_row(dst, a, |x| capped(f32::from_bits(x)).to_bits()));
 }
 
 /// Quotients by one divisor, as rounded as a division's.

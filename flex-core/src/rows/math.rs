@@ -2,7 +2,7 @@
 //! value over the whole range (see the tests), with the special values of Rust's functions.
 
 /// How lanes multiply and add. Without a fused instruction a call to libm would be made for every lane.
-pub(super) trait Fma {
+pub(crate) trait Fma {
     /// `a * b + c`, fused where the instruction set has it.
     fn fma(a: f32, b: f32, c: f32) -> f32;
     /// Whether [`fma`](Self::fma) rounds once.
@@ -10,7 +10,7 @@ pub(super) trait Fma {
 }
 
 /// The target's plain multiply and add.
-pub(super) struct Separate;
+pub(crate) struct Separate;
 
 impl Fma for Separate {
     const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
@@ -23,7 +23,7 @@ impl Fma for Separate {
 
 /// For code compiled with an FMA feature.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-pub(super) struct Fused;
+pub(crate) struct Fused;
 
 impl Fma for Fused {
     const FUSED: bool = true;

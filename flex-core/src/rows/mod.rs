@@ -34,11 +34,14 @@ mod lanes;
 mod math;
 mod program;
 mod scalar;
+mod soft_cap;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use bias::BiasEvaluator;
 pub use evaluator::{RowEvaluator, RowRegisters, RowSummary, ScoreRows};
+pub(crate) use math::{Fma, Fused, Separate};
 pub(crate) use program::LoweredOnce;
 pub use program::RowProgram;
+pub(crate) use soft_cap::SoftCap;

@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::bias::BiasProgram;
 use super::bounds::{self, Limits};
-use super::compile::{self, Code};
+use super::compile::{self, Code, SCORE};
+use super::instr::{Instr, Op, Operand};
+use super::soft_cap::SoftCap;
 use crate::ir::Type;
 use crate::mods::BoundExpr;
 
@@ -60,6 +62,18 @@ impl RowProgram {
     /// The bias that is all there is to a score mod, if it is one.
     pub(crate) fn bias(&self) -> Option<&BiasProgram> {
         (*self.bias).as_ref()
+    }
+
+    /// The cap that is all there is to a score mod, if it is one, the same everywhere.
+    pub(crate) fn soft_cap(&self) -> Option<SoftCap> {
+        match *self.code.element {
+            [Instr { op: Op::SoftCap, a, b: Operand::Const(divisor), c: Operand::Const(cap), .. }]
+                if a == Operand::Element(SCORE) && self.code.last == Some(0) && !self.may_fault() =>
+            {
+                Some(SoftCap::new(f32::from_bits(divisor), f32::from_bits(cap)))
+            }
+            _ => None,
+        }
     }
 
     /// Whether some point could fault.

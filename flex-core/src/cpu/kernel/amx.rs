@@ -14,7 +14,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::generic::{GROUP, Products, Surroundings, WeightFormat, multiply};
+use super::generic::{Products, Surroundings, WeightFormat, multiply};
 use super::simd::{Avx512, Simd};
 use super::softmax::Softmax;
 use super::tile_unit::{self, Configuration, Session, TILE_ROWS, TILE_UNITS};
@@ -237,12 +237,9 @@ impl Block {
 }
 
 impl<const PLANES: usize> Surroundings for Tiles<PLANES> {
-    /// Left idle for the time of a softmax, the tile unit needs some 600 cycles to wake up, and works at half its rate
-    /// until then.
+    /// Left idle for 700 cycles, the tile unit needs some 600 more to wake up, and works at half its rate until then.
     #[inline(always)]
-    unsafe fn keep_awake(row: usize) {
-        // More planes take a row more time.
-        let rows = if PLANES == 1 { GROUP / 2 } else { GROUP / 4 };
+    unsafe fn keep_awake(row: usize, rows: usize) {
         if row % rows == rows / 2 {
             // SAFETY: the caller's. Between products no register holds anything.
             unsafe { tile_unit::add_products::<0, 4, 6>() }
@@ -381,6 +378,7 @@ const WEIGHT_UNITS: usize = TILE_KEYS / 2;
 /// halves of two vectors are joined like that by cheaper instructions.
 impl<const PLANES: usize> WeightFormat<Avx512> for Tiles<PLANES> {
     const VECTORS: usize = 2;
+    const SPLITS: bool = true;
 
     #[inline(always)]
     unsafe fn exp2(x: <Avx512 as Simd>::V) -> <Avx512 as Simd>::V {

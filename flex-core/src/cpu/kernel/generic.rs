@@ -40,12 +40,12 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
 
 /// What goes on around a softmax.
 pub(super) trait Surroundings {
-    /// Keeps the unit that multiplies from falling asleep. Called for each row of a [group](GROUP).
+    /// Keeps the unit that multiplies from falling asleep while `_rows` rows pass. Called for each row.
     ///
     /// # Safety
     /// The products have begun.
     #[inline(always)]
-    unsafe fn keep_awake(_row: usize) {}
+    unsafe fn keep_awake(_row: usize, _rows: usize) {}
 }
 
 /// No products.
@@ -194,8 +194,14 @@ pub(super) unsafe fn multiply<S: Simd>(row: *mut f32, vectors: Range<usize>, fac
 /// The rows whose maxima are updated together, in whole vectors.
 pub(super) const GROUP: usize = 16;
 
+/// The rows that take as long as the unit that multiplies may be left alone, where they are changed or become planes.
+/// Rows of which nothing but the exponential is taken are twice as fast.
+const SLOW_ROWS: usize = 4;
+
 /// How weights are written.
 pub(super) trait WeightFormat<S: Simd> {
+    /// Whether weights become planes.
+    const SPLITS: bool = false;
     /// The vectors that are written together: 1 or 2.
     const VECTORS: usize;
 
@@ -255,11 +261,12 @@ impl<S: Simd> WeightFormat<S> for InBf16 {
 /// # Safety
 /// The CPU has the features of `S`, the products of `P` have begun, and the pointers are good for what `Softmax` describes.
 #[inline(always)]
-pub(super) unsafe fn softmax<S, P, W, const MASKED: bool, const BIASED: bool>(task: &Softmax)
+pub(super) unsafe fn softmax<S, P, W, C, const MASKED: bool>(task: &Softmax)
 where
     S: Simd,
     P: Surroundings,
     W: WeightFormat<S>,
+    C: Change<S>,
 {
     // Whole groups of vectors are written.
     let width = W::VECTORS * S::LANES;
@@ -271,14 +278,17 @@ where
         unsafe {
             let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                *largest = row_max::<S, MASKED, BIASED>(task, first + r, vectors.clone());
+                if C::TAKES_TIME {
+                    P::keep_awake(r, SLOW_ROWS);
+                }
+                *largest = row_max::<S, C, MASKED>(task, first + r, vectors.clone());
             }
             let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
             let (shift, rescale) = rescale::<S>(max, &S::reduce_max_of_each(&largest), task.factor);
             copy(rescale.as_ptr(), task.rescale.add(first), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
-                P::keep_awake(r);
+                P::keep_awake(r, if W::SPLITS { SLOW_ROWS } else { 2 * SLOW_ROWS });
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let factor = match shift[r].abs() < LARGE {
                     true => factor,
@@ -308,32 +318,98 @@ where
     }
 }
 
-/// The largest score in each lane of a row, with its bias; what the row does not keep becomes −∞. A NaN is dropped here
-/// and comes back as the exponential of itself.
+/// What happens to scores first.
+pub(super) trait Change<S: Simd> {
+    /// Whether anything happens.
+    const CHANGES: bool;
+    /// Whether that takes about as much time as the exponentials.
+    const TAKES_TIME: bool = false;
+
+    /// Before the scores of a row are looked at.
+    ///
+    /// # Safety
+    /// As [`softmax`].
+    #[inline(always)]
+    unsafe fn change_row(_task: &Softmax, _r: usize, _vectors: Range<usize>) {}
+
+    /// The changed scores of vector `v`.
+    ///
+    /// # Safety
+    /// As [`softmax`].
+    #[inline(always)]
+    unsafe fn change(_task: &Softmax, _r: usize, _v: usize, scores: S::V) -> S::V {
+        scores
+    }
+}
+
+/// Scores are taken as they are.
+pub(super) struct Unchanged;
+
+impl<S: Simd> Change<S> for Unchanged {
+    const CHANGES: bool = false;
+}
+
+/// Scores get their biases.
+pub(super) struct Biased;
+
+impl<S: Simd> Change<S> for Biased {
+    const CHANGES: bool = true;
+
+    #[inline(always)]
+    unsafe fn change(task: &Softmax, r: usize, v: usize, scores: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let bias = S::load(task.bias.sub(r * task.bias_step).add(v * S::LANES));
+            S::fma(scores, S::splat(task.scale), bias)
+        }
+    }
+}
+
+/// Scores are capped.
+pub(super) struct Capped;
+
+impl<S: Simd> Change<S> for Capped {
+    const CHANGES: bool = true;
+    const TAKES_TIME: bool = true;
+
+    #[inline(always)]
+    unsafe fn change_row(task: &Softmax, r: usize, vectors: Range<usize>) {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = task.scores.add(r * TILE_KEYS);
+            if task.scale != 1.0 {
+                multiply::<S>(row, vectors.clone(), S::splat(task.scale));
+            }
+            let first = row.add(vectors.start * S::LANES);
+            let scores = std::slice::from_raw_parts_mut(first, vectors.len() * S::LANES);
+            task.soft_cap.apply::<S::Arithmetic>(scores);
+        }
+    }
+}
+
+/// The largest score in each lane of a row, as changed; what the row does not keep becomes −∞. A NaN is dropped here and
+/// comes back as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn row_max<S: Simd, const MASKED: bool, const BIASED: bool>(
+unsafe fn row_max<S: Simd, C: Change<S>, const MASKED: bool>(
     task: &Softmax,
     r: usize,
     vectors: Range<usize>,
 ) -> S::V {
     // SAFETY: as promised by the caller.
     unsafe {
+        C::change_row(task, r, vectors.clone());
         let row = task.scores.add(r * TILE_KEYS);
         let mut largest = S::splat(f32::NEG_INFINITY);
         for v in vectors {
             let at = row.add(v * S::LANES);
-            let mut scores = S::load(at);
-            if BIASED {
-                let bias = S::load(task.bias.sub(r * task.bias_step).add(v * S::LANES));
-                scores = S::fma(scores, S::splat(task.scale), bias);
-            }
+            let mut scores = C::change(task, r, v, S::load(at));
             if MASKED {
                 scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
             }
-            if MASKED || BIASED {
+            if MASKED || C::CHANGES {
                 S::store(at, scores);
             }
             largest = S::max(scores, largest);

@@ -29,7 +29,7 @@ pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 use softmax::Softmax;
-pub(super) use softmax::{AddedBias, SoftmaxRows, WeightedRows};
+pub(super) use softmax::{AddedBias, ScoreChange, SoftmaxRows, WeightedRows};
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
@@ -98,8 +98,10 @@ pub(super) struct Kernels {
     scores: unsafe fn(&Product<'_>),
     values: unsafe fn(&Product<'_>),
     softmax: unsafe fn(&Softmax),
-    /// Between products: where all keys count, where each row keeps some, and both of biased scores.
-    softmax_between: [[unsafe fn(&Softmax); 2]; 2],
+    /// Between products: where all keys count, and where each row keeps some.
+    softmax_between: [unsafe fn(&Softmax); 2],
+    biased_softmax_between: [unsafe fn(&Softmax); 2],
+    capped_softmax_between: [unsafe fn(&Softmax); 2],
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
@@ -229,12 +231,12 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, generic::Alone, $rows, false, false>(task) }
+                unsafe { generic::softmax::<$vectors, generic::Alone, $rows, generic::Unchanged, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn softmax_between<const BIASED: bool, const MASKED: bool>(task: &Softmax) {
+            unsafe fn softmax_between<C: generic::Change<$vectors>, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, $products, $weights, MASKED, BIASED>(task) }
+                unsafe { generic::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
@@ -262,8 +264,16 @@ macro_rules! kernels {
                 values,
                 softmax,
                 softmax_between: [
-                    [softmax_between::<false, false>, softmax_between::<false, true>],
-                    [softmax_between::<true, false>, softmax_between::<true, true>],
+                    softmax_between::<generic::Unchanged, false>,
+                    softmax_between::<generic::Unchanged, true>,
+                ],
+                biased_softmax_between: [
+                    softmax_between::<generic::Biased, false>,
+                    softmax_between::<generic::Biased, true>,
+                ],
+                capped_softmax_between: [
+                    softmax_between::<generic::Capped, false>,
+                    softmax_between::<generic::Capped, true>,
                 ],
                 transpose,
                 transpose_sixteen,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Multiplier, SUM_LANES, TILE_KEYS};
+use crate::rows::SoftCap;
 
 /// What the softmax function works on.
 pub(super) struct Softmax {
@@ -17,10 +18,12 @@ pub(super) struct Softmax {
     pub(super) rescale: *mut f32,
     /// The lanes that each row keeps; null if it keeps all of `keys`.
     pub(super) kept: *const Range<u32>,
-    /// What is added to the first row's scores; null if nothing is.
+    /// What scores that change are multiplied by before.
+    pub(super) scale: f32,
+    /// What is added to the first row's scores, where biases are.
     pub(super) bias: *const f32,
     pub(super) bias_step: usize,
-    pub(super) scale: f32,
+    pub(super) soft_cap: SoftCap,
 }
 
 /// The state of the online softmax of some rows.
@@ -33,6 +36,16 @@ pub(in super::super) struct SoftmaxRows<'a> {
     pub(in super::super) rescale: &'a mut [f32],
 }
 
+/// What a softmax does to scores first.
+#[derive(Clone, Copy)]
+pub(in super::super) enum ScoreChange<'a> {
+    Nothing,
+    /// Multiplied by the scale, and a bias added.
+    Bias(f32, AddedBias<'a>),
+    /// Multiplied by the scale, and capped.
+    SoftCap(f32, SoftCap),
+}
+
 /// A bias of scores that is the same for all keys, or for all pairs of query and key, that are equally far apart.
 #[derive(Clone, Copy)]
 pub(in super::super) struct AddedBias<'a> {
@@ -41,8 +54,6 @@ pub(in super::super) struct AddedBias<'a> {
     pub(in super::super) first: usize,
     /// How much earlier that of the next row is.
     pub(in super::super) step: usize,
-    /// What scores are multiplied by before.
-    pub(in super::super) scale: f32,
 }
 
 impl Softmax {
@@ -65,9 +76,10 @@ impl Softmax {
             sums: state.sums.as_mut_ptr(),
             rescale: state.rescale.as_mut_ptr(),
             kept: std::ptr::null(),
+            scale: 1.0,
             bias: std::ptr::null(),
             bias_step: 0,
-            scale: 1.0,
+            soft_cap: SoftCap::NONE,
         }
     }
 }
@@ -83,17 +95,17 @@ pub(in super::super) struct WeightedRows<'a> {
     pub(in super::super) keys: Range<usize>,
     /// The lanes of each row that count.
     pub(in super::super) kept: Option<&'a [Range<u32>]>,
-    pub(in super::super) bias: Option<AddedBias<'a>>,
+    pub(in super::super) change: ScoreChange<'a>,
     /// What scores are multiplied by in the exponent of 2.
     pub(in super::super) factor: f32,
 }
 
 impl Multiplier {
     /// Turns scores into weights `2^(factor · score − max)` in the units of the packing, keeping maximum and sums of each
-    /// row; `score · scale + bias` takes the place of a score that has a bias.
+    /// row; changed scores take the place of scores.
     #[inline(always)]
     pub(in super::super) fn softmax(&self, rows: WeightedRows, state: SoftmaxRows) {
-        let WeightedRows { scores, weights, keys, kept, bias, factor } = rows;
+        let WeightedRows { scores, weights, keys, kept, change, factor } = rows;
         let mut task = Softmax::new(scores, keys, factor, state);
         if self.kernels.packing.planes() > 1 {
             assert!(weights.len() >= self.kernels.weights_len(task.rows), "every row has its weights");
@@ -103,12 +115,20 @@ impl Multiplier {
             assert!(kept.len() >= task.rows, "every row says what it keeps");
             task.kept = kept.as_ptr();
         }
-        if let Some(AddedBias { table, first, step, scale }) = bias {
-            let reach = task.rows.saturating_sub(1) * step;
-            assert!(first >= reach && table.len() >= first + TILE_KEYS, "every score has its bias");
-            (task.bias, task.bias_step, task.scale) = (table[first..].as_ptr(), step, scale);
-        }
-        let softmax = self.kernels.softmax_between[usize::from(bias.is_some())][usize::from(kept.is_some())];
+        let functions = match change {
+            ScoreChange::Nothing => &self.kernels.softmax_between,
+            ScoreChange::Bias(scale, AddedBias { table, first, step }) => {
+                let reach = task.rows.saturating_sub(1) * step;
+                assert!(first >= reach && table.len() >= first + TILE_KEYS, "every score has its bias");
+                (task.scale, task.bias, task.bias_step) = (scale, table[first..].as_ptr(), step);
+                &self.kernels.biased_softmax_between
+            }
+            ScoreChange::SoftCap(scale, soft_cap) => {
+                (task.scale, task.soft_cap) = (scale, soft_cap);
+                &self.kernels.capped_softmax_between
+            }
+        };
+        let softmax = functions[usize::from(kept.is_some())];
         // SAFETY: the lengths are checked above.
         unsafe { softmax(&task) }
     }

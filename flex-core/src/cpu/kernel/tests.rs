@@ -1,6 +1,7 @@
 //! Every kernel of every instruction set against plain loops.
 
 use super::*;
+use crate::rows::SoftCap;
 
 fn all() -> impl Iterator<Item = (InstructionSet, &'static Kernels)> {
     let available = InstructionSet::ALL.into_iter().filter(|isa| isa.is_available());
@@ -181,39 +182,51 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
 }
 
 #[test]
-fn a_softmax_adds_biases_and_knows_what_rows_keep() {
+fn a_softmax_changes_scores_and_knows_what_rows_keep() {
     for (isa, kernels) in all_of_f32() {
         let rows = 2 * kernels.strip;
         let (scores, table) = (numbers(rows * TILE_KEYS, 1), numbers(rows + 2 * TILE_KEYS, 2));
         let kept: Vec<_> = (0..rows as u32).map(|r| r % 5..100 + r).collect();
         let scale = 3.0;
-        for (first, step) in [(17, 0), (rows + 5, 1)] {
+        let biases = [(17, 0), (rows + 5, 1)].map(|(first, step)| AddedBias { table: &table, first, step });
+        // Far below the cap, as large as it, and beyond it.
+        let caps = [30.0, 1.0, 0.1].map(|cap| SoftCap::new(cap, cap));
+        let changes = biases.map(|bias| ScoreChange::Bias(scale, bias));
+        for change in changes.into_iter().chain(caps.map(|cap| ScoreChange::SoftCap(scale, cap))) {
             let mut weights = scores.clone();
             let (mut max, mut sums, mut rescale) =
                 (vec![f32::NEG_INFINITY; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            let bias = AddedBias { table: &table, first, step, scale };
             let multiplier = Multiplier::new(kernels);
             let rows = WeightedRows {
                 scores: &mut weights,
                 weights: &mut [],
                 keys: 0..TILE_KEYS,
                 kept: Some(&kept),
-                bias: Some(bias),
+                change,
                 factor: 1.0,
             };
             multiplier.softmax(rows, state);
             for (r, kept) in kept.iter().enumerate() {
-                let biased = |lane: usize| {
-                    f64::from(scores[r * TILE_KEYS + lane]) * f64::from(scale)
-                        + f64::from(table[first - r * step + lane])
+                let changed = |lane: usize| {
+                    let score = f64::from(scores[r * TILE_KEYS + lane]) * f64::from(scale);
+                    match change {
+                        ScoreChange::Nothing => score,
+                        ScoreChange::Bias(_, AddedBias { table, first, step }) => {
+                            score + f64::from(table[first - r * step + lane])
+                        }
+                        ScoreChange::SoftCap(_, cap) => {
+                            let [divisor, cap] = cap.parts().map(f64::from);
+                            (score / divisor).tanh() * cap
+                        }
+                    }
                 };
                 let lanes = || kept.clone().map(|lane| lane as usize);
-                let exact_max = lanes().map(biased).fold(f64::NEG_INFINITY, f64::max);
+                let exact_max = lanes().map(changed).fold(f64::NEG_INFINITY, f64::max);
                 assert!((f64::from(max[r]) - exact_max).abs() < 1e-5, "{isa}");
                 for lane in 0..TILE_KEYS {
                     let is_kept = kept.contains(&(lane as u32));
-                    let exact = if is_kept { (biased(lane) - exact_max).exp2() } else { 0.0 };
+                    let exact = if is_kept { (changed(lane) - exact_max).exp2() } else { 0.0 };
                     let got = f64::from(weights[r * TILE_KEYS + lane]);
                     assert!((got - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
                 }

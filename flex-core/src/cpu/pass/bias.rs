@@ -1,10 +1,11 @@
-//! A score mod that is a bias of the key or of the distance: the softmax adds it from a table.
+//! Score mods that the softmax applies itself: a bias of the key or of the distance, from a table, and a soft cap.
 
 use std::ops::Range;
 
 use super::super::kernel::AddedBias;
 use super::Pass;
-use crate::rows::BiasEvaluator;
+use super::visit::Visit;
+use crate::rows::{BiasEvaluator, SoftCap};
 
 /// The biases of a head and the keys that are packed.
 pub(in super::super) struct BiasTable<'w, 'p> {
@@ -23,10 +24,10 @@ impl<'w, 'p> BiasTable<'w, 'p> {
     }
 
     /// The biases of the query in row `row` of `rows` of its head, and of those after it, from the packed key `first` on.
-    pub(super) fn added(&self, rows: usize, row: usize, first: usize, scale: f32) -> Option<AddedBias<'_>> {
+    pub(super) fn added(&self, rows: usize, row: usize, first: usize) -> Option<AddedBias<'_>> {
         let step = self.evaluator.step();
         let first = (rows - 1 - row) * step + first;
-        self.is_usable.then_some(AddedBias { table: self.table, first, step, scale })
+        self.is_usable.then_some(AddedBias { table: self.table, first, step })
     }
 
     /// Gives the evaluator back.
@@ -48,8 +49,15 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Whether the softmax adds a bias, so that nothing is left to do for the score mod.
-    pub(super) fn adds_bias(&self) -> bool {
-        self.bias.as_ref().is_some_and(|bias| bias.is_usable)
+    /// Whether there is a score mod that the softmax does not apply itself.
+    pub(super) fn has_modified_scores(&self, visit: &Visit) -> bool {
+        let adds_bias = self.bias.as_ref().is_some_and(|bias| bias.is_usable);
+        self.score.is_some() && !adds_bias && self.soft_cap(visit).is_none()
+    }
+
+    /// The cap that the softmax applies.
+    pub(super) fn soft_cap(&self, visit: &Visit) -> Option<SoftCap> {
+        // −∞ stands for keys that an asked mask does not keep, and would be capped as well.
+        self.soft_cap.filter(|_| !visit.is_asked)
     }
 }

@@ -19,7 +19,7 @@ use super::pack::{self, Head, Packed};
 use super::workspace::{Buffers, Sizes};
 use crate::mask::Origin;
 use crate::mods::ModFault;
-use crate::rows::RowEvaluator;
+use crate::rows::{RowEvaluator, SoftCap};
 pub(super) use bias::BiasTable;
 
 /// The rows of a block: the queries that go through a window of keys together. Their scores stay in the nearest cache.
@@ -92,6 +92,8 @@ pub(super) struct Pass<'w, 'p> {
     pub(super) score: Option<RowEvaluator<'p>>,
     /// Of a score mod that is a bias.
     pub(super) bias: Option<BiasTable<'w, 'p>>,
+    /// Of a score mod that is a soft cap.
+    pub(super) soft_cap: Option<SoftCap>,
     /// The rows of the values and their stride, where the kernels can read them as they are.
     pub(super) value_in_place: Option<(&'p [f32], usize)>,
     /// Of what has been packed, where that matters.

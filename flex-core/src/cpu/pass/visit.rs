@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::kernel::{
-    MAX_STRIPS, QueryRows, SUM_LANES, SoftmaxRows, TILE_KEYS, ValueRows, WeightedRows,
+    MAX_STRIPS, QueryRows, SUM_LANES, ScoreChange, SoftmaxRows, TILE_KEYS, ValueRows, WeightedRows,
 };
 use super::super::workspace::Buffers;
 use super::walk::hull;
@@ -22,6 +22,8 @@ pub(super) struct Visit {
     pub(super) keys: Range<usize>,
     /// Where the window begins in the packed keys.
     pub(super) first: usize,
+    /// Whether the mask is asked key by key.
+    pub(super) is_asked: bool,
 }
 
 impl Pass<'_, '_> {
@@ -139,7 +141,7 @@ impl Pass<'_, '_> {
     /// where the score mod finds them, if there is one.
     fn plain_scores(&mut self, visit: &Visit, rows: Range<usize>, lanes: &[Range<usize>]) {
         let in_place = self.query_in_place(visit.head, &visit.queries);
-        let is_modified = self.score.is_some() && !self.adds_bias();
+        let is_modified = self.has_modified_scores(visit);
         let (buffers, units) = (&mut self.buffers, self.sizes.units);
         let query = match in_place {
             Some((from, stride)) => QueryRows::InPlace { rows: &from[rows.start * stride..], stride },
@@ -161,7 +163,7 @@ impl Pass<'_, '_> {
         lanes: Range<usize>,
         keep: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ModFault> {
-        if self.adds_bias() {
+        if !self.has_modified_scores(visit) {
             return Ok(());
         }
         let Some(score) = &mut self.score else { return Ok(()) };
@@ -177,8 +179,7 @@ impl Pass<'_, '_> {
         score.score_rows(queries, lanes.clone(), self.job.scales().1, score_rows, keep)
     }
 
-    /// The softmax of some rows of the block: scores, with their biases where that is all of the score mod, become
-    /// weights.
+    /// The softmax of some rows of the block: scores, changed first where the score mod is only that, become weights.
     fn weights(
         &mut self,
         visit: &Visit,
@@ -188,7 +189,12 @@ impl Pass<'_, '_> {
     ) {
         let row_of_head = visit.queries.start - self.item.queries.start + rows.start;
         let (rows_of_head, scale) = (self.rows.of_head(), self.job.scales().1);
-        let bias = self.bias.as_ref().and_then(|b| b.added(rows_of_head, row_of_head, visit.first, scale));
+        let bias = self.bias.as_ref().and_then(|b| b.added(rows_of_head, row_of_head, visit.first));
+        let change = match (self.soft_cap(visit), bias) {
+            (Some(soft_cap), _) => ScoreChange::SoftCap(scale, soft_cap),
+            (None, Some(bias)) => ScoreChange::Bias(scale, bias),
+            (None, None) => ScoreChange::Nothing,
+        };
         let buffers = &mut self.buffers;
         let of_block = visit.slot + rows.start..visit.slot + rows.end;
         let state = SoftmaxRows {
@@ -199,7 +205,7 @@ impl Pass<'_, '_> {
         let scores = &mut buffers.scores[rows.start * TILE_KEYS..rows.end * TILE_KEYS];
         let before = if buffers.weights.is_empty() { 0 } else { self.job.kernels.weights_len(rows.start) };
         let weights = &mut buffers.weights[before..];
-        let rows = WeightedRows { scores, weights, keys: lanes, kept, bias, factor: self.factor };
+        let rows = WeightedRows { scores, weights, keys: lanes, kept, change, factor: self.factor };
         self.multiplier.softmax(rows, state);
     }
 

@@ -62,7 +62,8 @@ impl Pass<'_, '_> {
             let window = chunk.start + first..keys.end.min(chunk.start + first + TILE_KEYS);
             let is_full = everywhere.start <= window.start && window.end <= everywhere.end;
             let is_full = is_full && window.len().is_multiple_of(lanes);
-            let visit = Visit { head, queries: queries.clone(), row, slot, keys: window, first };
+            let queries = queries.clone();
+            let visit = Visit { head, queries, row, slot, keys: window, first, is_asked: false };
             match is_full {
                 true => self.full(&visit)?,
                 false => self.strips_of_intervals(&visit)?,
@@ -94,7 +95,9 @@ impl Pass<'_, '_> {
                 }
                 self.prepare_bias(head, &keys);
                 let row = i * self.sizes.block_rows;
-                let visit = Visit { head, queries, row, slot: row, keys: keys.clone(), first: 0 };
+                // Where all keys are kept, there is nothing to ask.
+                let is_asked = coverage == Coverage::Partial;
+                let visit = Visit { head, queries, row, slot: row, keys: keys.clone(), first: 0, is_asked };
                 match coverage {
                     Coverage::Full if keys.len().is_multiple_of(job.kernels.lanes) => self.full(&visit)?,
                     Coverage::Full => {

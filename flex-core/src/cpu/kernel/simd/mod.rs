@@ -5,6 +5,8 @@ mod x86;
 
 use std::ops::Range;
 
+use crate::rows::{Fma, Separate};
+
 /// Vector instructions. The functions are inlined into code that is compiled with the features of the set.
 ///
 /// # Safety
@@ -12,6 +14,8 @@ use std::ops::Range;
 pub(super) trait Simd: Copy {
     /// A vector.
     type V: Copy;
+    /// How loops over floats multiply and add, in code that is compiled with the features of the set.
+    type Arithmetic: Fma;
     /// The floats of a vector.
     const LANES: usize;
     /// The elements of a 32-bit unit that [`fma`](Self::fma) multiplies: 2 for bf16.
@@ -103,6 +107,7 @@ pub(super) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; 8];
+    type Arithmetic = Separate;
     const LANES: usize = 8;
 
     #[inline(always)]

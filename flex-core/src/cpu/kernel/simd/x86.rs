@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{EXP2, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND, Simd};
+use crate::rows::Fused;
 
 /// Eight floats.
 #[derive(Clone, Copy)]
@@ -13,6 +14,7 @@ pub(in super::super) struct Avx2;
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     type V = __m256;
+    type Arithmetic = Fused;
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -178,6 +180,7 @@ pub(in super::super) struct Bf16Dot;
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Bf16Dot {
     type V = __m512;
+    type Arithmetic = Fused;
     const LANES: usize = 16;
     const DEPTH: usize = 2;
 
@@ -264,6 +267,7 @@ pub(in super::super) struct Avx512;
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type V = __m512;
+    type Arithmetic = Fused;
     const LANES: usize = 16;
 
     #[inline(always)]

@@ -1,0 +1,114 @@
+//! Scores capped by a hyperbolic tangent, a row at a time.
+
+use super::math::{self, Fma};
+
+/// `cap · tanh(score / divisor)`, each operation as it is alone. A row of scores that are small beside the divisor needs
+/// neither a division nor an exponential; the values are the same either way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SoftCap {
+    divisor: f32,
+    cap: f32,
+}
+
+/// How the scores of a row are capped, all in the same way.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// All are small; they are multiplied by the reciprocal.
+    Small(f32),
+    /// They are multiplied by the reciprocal.
+    Usual(f32),
+    /// All are small.
+    SmallDivided,
+    Divided,
+}
+
+/// Does something with the function of a score that caps it, in the way of a row. Not a function that takes a closure: a
+/// closure that is not inlined is compiled without the vector instructions.
+macro_rules! in_each_way {
+    ($cap:expr, $way:expr, $arithmetic:ty, |$capped:ident| $body:expr) => {
+        match $way {
+            Way::Small(reciprocal) => {
+                let $capped = |x| $cap.small::<$arithmetic>(x, reciprocal);
+                $body
+            }
+            Way::Usual(reciprocal) => {
+                let $capped = |x| $cap.usual::<$arithmetic>(x, reciprocal);
+                $body
+            }
+            Way::SmallDivided => {
+                let $capped = |x| $cap.small_divided::<$arithmetic>(x);
+                $body
+            }
+            Way::Divided => {
+                let $capped = |x| $cap.divided::<$arithmetic>(x);
+                $body
+            }
+        }
+    };
+}
+
+pub(super) use in_each_way;
+
+impl SoftCap {
+    /// What stands where nothing is capped.
+    pub(crate) const NONE: Self = Self { divisor: 1.0, cap: 1.0 };
+
+    pub(crate) fn new(divisor: f32, cap: f32) -> Self {
+        Self { divisor, cap }
+    }
+
+    /// Divisor and cap.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> [f32; 2] {
+        [self.divisor, self.cap]
+    }
+
+    /// The way for a row of scores, given as their bits.
+    #[inline(always)]
+    pub(super) fn way<A: Fma>(&self, row: &[u32]) -> Way {
+        let b = self.divisor;
+        // The quotients of what is below this round to what is small.
+        let limit = 0.999 * math::TANH_SMALL * b.abs();
+        if !(A::FUSED && math::has_reciprocal(b)) {
+            let small = |all: bool, &x: &u32| all & (f32::from_bits(x).abs() < limit);
+            return if row.iter().fold(true, small) { Way::SmallDivided } else { Way::Divided };
+        }
+        let small = |all: bool, &x: &u32| all & math::divides_by_reciprocal_below(f32::from_bits(x), limit);
+        if row.iter().fold(true, small) {
+            return Way::Small(1.0 / b);
+        }
+        let usual = |all: bool, &x: &u32| all & math::divides_by_reciprocal(f32::from_bits(x));
+        if row.iter().fold(true, usual) { Way::Usual(1.0 / b) } else { Way::Divided }
+    }
+
+    #[inline(always)]
+    pub(super) fn small<A: Fma>(&self, x: f32, reciprocal: f32) -> f32 {
+        math::tanh_small::<A>(math::quotient::<A>(x, self.divisor, reciprocal)) * self.cap
+    }
+
+    #[inline(always)]
+    pub(super) fn usual<A: Fma>(&self, x: f32, reciprocal: f32) -> f32 {
+        math::tanh::<A>(math::quotient::<A>(x, self.divisor, reciprocal)) * self.cap
+    }
+
+    #[inline(always)]
+    pub(super) fn small_divided<A: Fma>(&self, x: f32) -> f32 {
+        math::tanh_small::<A>(x / self.divisor) * self.cap
+    }
+
+    #[inline(always)]
+    pub(super) fn divided<A: Fma>(&self, x: f32) -> f32 {
+        math::tanh::<A>(x / self.divisor) * self.cap
+    }
+
+    /// Caps a row of scores where they lie.
+    #[inline(always)]
+    pub(crate) fn apply<A: Fma>(&self, row: &mut [f32]) {
+        let way = self.way::<A>(bytemuck::must_cast_slice(row));
+        in_each_way!(self, way, A, |capped| {
+            for x in row {
+                *x = capped(*x);
+            }
+        });
+    }
+}
