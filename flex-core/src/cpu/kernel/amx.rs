@@ -28,6 +28,13 @@ static WHOLE_REGISTERS: Configuration = Configuration::new([(16, 16); 8]);
 /// The elements of a row that a tile register holds, and the columns of a panel and of a block of sums.
 const WIDTH: usize = 32;
 
+/// The cache lines of two tiles of the right side, side by side.
+const TILE_LINES: usize = 2 * TILE_ROWS;
+
+/// The most tiles of a row of query beside whose planes, and those of keys, there is room for the next keys' in the nearest
+/// cache.
+const FEW_TILES: usize = 2;
+
 /// One side of a product, where its tiles are.
 #[derive(Clone, Copy)]
 struct Side {
@@ -86,6 +93,9 @@ struct Block {
     left: Side,
     right: Side,
     two_strips: bool,
+    /// Where the panel begins that comes after this one of the right side, if tiles of many planes are asked for before they
+    /// are loaded.
+    next_panel: Option<usize>,
 }
 
 impl Block {
@@ -171,6 +181,24 @@ impl Block {
         }
     }
 
+    /// The tile of the right side that comes after one of `tiles`, if it is asked for.
+    #[inline(always)]
+    fn after(&self, tile: usize, tiles: &Range<usize>) -> Option<*const f32> {
+        let next_panel = self.next_panel?;
+        let next = if tile + 1 < tiles.end { (tile + 1) * self.right.tile } else { next_panel };
+        Some(self.right.first.wrapping_add(next))
+    }
+
+    /// Asks for some cache lines of the planes of a tile and of the one beside it.
+    #[inline(always)]
+    fn ask_for_lines(&self, tiles: Option<*const f32>, lines: Range<usize>) {
+        let Some(tiles) = tiles else { return };
+        for line in lines {
+            let at = line / TILE_LINES * self.right.plane + line % TILE_LINES * TILE_UNITS;
+            tile_unit::ask_for(tiles.wrapping_add(at));
+        }
+    }
+
     /// Adds the products of some tiles to the sums.
     ///
     /// # Safety
@@ -182,6 +210,8 @@ impl Block {
             let (large, small) = products(PLANES).split_last().unwrap_or((&(0, 0), &[]));
             for tile in tiles.clone() {
                 let mut loaded = (usize::MAX, usize::MAX);
+                let ahead = self.after(tile, &tiles);
+                let mut asked = 0;
                 for &(left, right) in small {
                     if left != loaded.0 {
                         self.load_left(left, tile);
@@ -190,6 +220,9 @@ impl Block {
                         self.load_right(right, tile);
                     }
                     loaded = (left, right);
+                    let ask = (TILE_LINES * PLANES).div_ceil(small.len());
+                    self.ask_for_lines(ahead, asked..(asked + ask).min(TILE_LINES * PLANES));
+                    asked += ask;
                     self.add_products();
                 }
             }
@@ -277,7 +310,8 @@ impl<const PLANES: usize> Products<16, 2> for Tiles<PLANES> {
                 // SAFETY: both sides are as `Side` says, and rows of scores are whole.
                 unsafe {
                     let (left, right) = (Side::left(task, strip, PLANES), Side::right(task, panel, PLANES));
-                    let block = Block { left, right, two_strips };
+                    let next_panel = (PLANES > 1 && tiles <= FEW_TILES).then_some(task.right_panel);
+                    let block = Block { left, right, two_strips, next_panel };
                     block.clear();
                     block.add::<PLANES>(0..tiles);
                     let out = task.out.wrapping_add(strip * task.out_strip + panel * WIDTH);
@@ -314,7 +348,8 @@ impl<const PLANES: usize> Products<16, 2> for Tiles<PLANES> {
                 // SAFETY: both sides are as `Side` says, and rows of `out` whole panels.
                 unsafe {
                     let (left, right) = (Side::left(task, strip, PLANES), Side::right(task, panel, PLANES));
-                    let block = Block { left, right, two_strips };
+                    let next_panel = (PLANES > 1).then_some(task.right_panel);
+                    let block = Block { left, right, two_strips, next_panel };
                     let first = strip * TILE_ROWS;
                     if PLANES == 1 {
                         // The weights have fewer digits than many additions take.

@@ -92,6 +92,13 @@ pub(super) unsafe fn load<const T: usize>(from: *const f32, stride: usize) {
     }
 }
 
+/// Asks for a cache line, which need not be there.
+#[inline(always)]
+pub(super) fn ask_for(line: *const f32) {
+    // SAFETY: no memory is accessed.
+    unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast()) }
+}
+
 /// Writes the rows of register `T`, `stride` bytes apart.
 ///
 /// # Safety
