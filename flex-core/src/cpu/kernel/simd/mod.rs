@@ -42,8 +42,13 @@ pub(super) trait Simd: Copy {
     /// The largest float of each of sixteen vectors.
     #[inline(always)]
     unsafe fn reduce_max_of_each(rows: &[Self::V; 16]) -> [f32; 16] {
-        // SAFETY: the caller's.
-        rows.map(|row| unsafe { Self::reduce_max(row) })
+        let mut each = [0.0; 16];
+        // A closure would be compiled without the features.
+        for (max, row) in each.iter_mut().zip(rows) {
+            // SAFETY: the caller's.
+            *max = unsafe { Self::reduce_max(*row) };
+        }
+        each
     }
     /// `x` in the lanes `first..` that are in `kept`, −∞ in others.
     unsafe fn keep(x: Self::V, kept: &Range<u32>, first: u32) -> Self::V;

@@ -81,6 +81,29 @@ impl Simd for Avx2 {
         }
     }
 
+    /// A tree of maxima that transposes on its way: half as many rows a step, which hold half as much of each.
+    #[inline(always)]
+    unsafe fn reduce_max_of_each(rows: &[__m256; 16]) -> [f32; 16] {
+        unsafe {
+            let mut each = [0.0; 16];
+            for (each, rows) in each.chunks_exact_mut(8).zip(rows.as_chunks::<8>().0) {
+                let mut fours = [_mm256_setzero_ps(); 2];
+                for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+                    let [a, b, c, d] = *rows;
+                    let ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                    let cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                    let (ab, cd) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+                    let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+                    *four = _mm256_max_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+                }
+                let low = _mm256_permute2f128_ps::<0x20>(fours[0], fours[1]);
+                let high = _mm256_permute2f128_ps::<0x31>(fours[0], fours[1]);
+                _mm256_storeu_ps(each.as_mut_ptr(), _mm256_max_ps(low, high));
+            }
+            each
+        }
+    }
+
     #[inline(always)]
     unsafe fn keep(x: __m256, kept: &Range<u32>, first: u32) -> __m256 {
         unsafe {
