@@ -91,8 +91,8 @@ pub(super) fn is_worthwhile(shape: &Shape, tiles: &Tiles, kernels: &Kernels, ite
     let dims = [shape.head_dim, shape.value_dim];
     let padded: usize = dims.iter().map(|dim| dim.next_multiple_of(32)).sum();
     let (mut pairs, mut packed) = (0, 0);
-    for Item { batch, heads, queries, cost, .. } in items {
-        pairs += cost;
+    for Item { batch, heads, queries, .. } in items {
+        pairs += heads.clone().map(|h| tiles.kept_pairs(*batch, h, queries)).sum::<u64>();
         packed += tiles.hull(*batch, heads.start, queries).len() as u64;
     }
     4 * padded <= 5 * dims.iter().sum::<usize>() && pairs >= packed * kernels.least_reuse()

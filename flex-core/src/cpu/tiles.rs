@@ -103,11 +103,27 @@ impl<'a> Tiles<'a> {
     /// The number of keys that the mask does not skip, summed over the queries' blocks: what the work is in proportion
     /// to.
     pub(super) fn cost(&self, b: usize, h: usize, queries: &Range<usize>) -> u64 {
-        let Some(mask) = self.mask else { return (self.kv_len * queries.len()) as u64 };
+        self.half_pairs(b, h, queries, |_| 2) / 2
+    }
+
+    /// About how many pairs the queries keep: half of what is in partial blocks.
+    pub(super) fn kept_pairs(&self, b: usize, h: usize, queries: &Range<usize>) -> u64 {
+        self.half_pairs(b, h, queries, |kind| if kind == TileKind::Full { 2 } else { 1 }) / 2
+    }
+
+    /// The pairs of all blocks that are not skipped, each so many halves.
+    fn half_pairs(
+        &self,
+        b: usize,
+        h: usize,
+        queries: &Range<usize>,
+        halves: impl Fn(TileKind) -> u64,
+    ) -> u64 {
+        let Some(mask) = self.mask else { return 2 * (self.kv_len * queries.len()) as u64 };
         let block = mask.block_size();
         let rows = Self::rows(mask, b, h, queries);
         rows.map(|runs| {
-            let blocks: u64 = runs.iter().map(|run| u64::from(run.len())).sum();
+            let blocks: u64 = runs.iter().map(|run| u64::from(run.len()) * halves(run.kind())).sum();
             blocks * block.kv as u64 * block.q.min(queries.len()) as u64
         })
         .sum()
