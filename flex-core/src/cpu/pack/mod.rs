@@ -281,9 +281,8 @@ fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
     let depth = if is_f32 { 1 } else { 2 };
     for unit in 0..kernels.packing.units(rows.len()) {
         let row = rows.start + unit * depth;
-        let even = head.row_before(rows.end, row, even_buffer);
         let units = if is_f32 {
-            even
+            head.row_before(rows.end, row, even_buffer)
         } else {
             let packed = &mut packed[..head.columns];
             let pair_of_bf16 = || Some((head.bf16_row(row)?, head.bf16_row(row + 1)?));
@@ -291,7 +290,10 @@ fn value_panels_of<const PANEL: usize>(task: Packed, panel_units: usize) {
                 Some((even, odd)) => interleave(packed, even, odd, |even, odd| {
                     f32::from_bits(u32::from(even) | u32::from(odd) << 16)
                 }),
-                None => interleave(packed, even, head.row_before(rows.end, row + 1, odd_buffer), pair),
+                None => {
+                    let even = head.row_before(rows.end, row, even_buffer);
+                    interleave(packed, even, head.row_before(rows.end, row + 1, odd_buffer), pair);
+                }
             }
             packed
         };

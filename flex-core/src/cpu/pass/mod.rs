@@ -6,7 +6,7 @@
 //! the interval of each row. Other masks are walked in tiles of a fixed grid and asked key by key where the block mask
 //! says that a tile is partial.
 
-mod bias;
+mod score_change;
 mod visit;
 mod walk;
 
@@ -20,7 +20,7 @@ use super::workspace::{Buffers, Sizes};
 use crate::mask::Origin;
 use crate::mods::ModFault;
 use crate::rows::{RowEvaluator, SoftCap};
-pub(super) use bias::BiasTable;
+pub(super) use score_change::BiasTable;
 
 /// The rows of a block: the queries that go through a window of keys together. Their scores stay in the nearest cache.
 pub(super) const BLOCK_ROWS: usize = 32;
