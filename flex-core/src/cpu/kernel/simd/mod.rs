@@ -186,5 +186,7 @@ impl Simd for Portable {
     }
 }
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub(super) use x86::transpose16;
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512, Bf16Dot, transpose16};
+pub(super) use x86::{Avx2, Avx512, Bf16Dot};
