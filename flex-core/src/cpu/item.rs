@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::kernel::{Kernels, Magnitudes, Multiplier, Packing, TILE_KEYS};
 use super::output::Output;
 use super::pack::Head;
-use super::pass::{BiasTable, Pass, Rows, Stop};
+use super::pass::{BiasTable, Bound, Pass, Rows, Stop};
 use super::tiles::Tiles;
 use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
@@ -23,6 +23,8 @@ pub(super) struct Job<'a> {
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
     pub(super) score: Option<&'a RowProgram>,
+    /// Whether the maximum of each row is wanted.
+    pub(super) wants_max: bool,
 }
 
 /// What an item covers.
@@ -96,19 +98,26 @@ impl Job<'_> {
         output: &Output,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        match (self.run_with_kernels(item, output, workspace), self.kernels.for_all_numbers()) {
-            (Err(Stop::NotRepresentable), Some(kernels)) => {
-                Job { kernels, ..*self }.run_with_kernels(item, output, workspace)
+        let (mut kernels, mut may_be_bounded) = (self.kernels, true);
+        loop {
+            let job = Job { kernels, ..*self };
+            match (job.run_with_kernels(item, may_be_bounded, output, workspace), kernels.for_all_numbers()) {
+                (Ok(()), _) => return Ok(()),
+                (Err(Stop::Fault(fault)), _) => return Err(fault.into()),
+                (Err(Stop::NotFinite), _) => may_be_bounded = false,
+                (Err(Stop::NotRepresentable), Some(others)) => kernels = others,
+                (Err(Stop::NotRepresentable), None) => unreachable!("these kernels take all numbers"),
             }
-            (result, _) => result,
         }
-        .map_err(|stop| match stop {
-            Stop::Fault(fault) => fault.into(),
-            Stop::NotRepresentable => unreachable!("the other kernels take all numbers"),
-        })
     }
 
-    fn run_with_kernels(&self, item: &Item, output: &Output, workspace: &mut Workspace) -> Result<(), Stop> {
+    fn run_with_kernels(
+        &self,
+        item: &Item,
+        may_be_bounded: bool,
+        output: &Output,
+        workspace: &mut Workspace,
+    ) -> Result<(), Stop> {
         let Shape { head_dim, value_dim, .. } = self.shape;
         let rows = Rows::of(item, self.kernels.strip);
         let sizes = Sizes {
@@ -143,6 +152,8 @@ impl Job<'_> {
             score: self.score.map(|program| evaluator(program, score_registers)),
             bias,
             soft_cap: self.score.and_then(RowProgram::soft_cap),
+            bound: if may_be_bounded { Bound::new(self, item) } else { None },
+            was_bounded: false,
             value_in_place: self.value_in_place(item),
             magnitudes: Magnitudes::NONE,
         };

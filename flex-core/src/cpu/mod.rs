@@ -109,6 +109,7 @@ fn attention_with(
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),
+        wants_max: max_scores.is_some(),
     };
     let in_place = decode::kernels(problem, &shape, isa);
     let splits = match in_place {

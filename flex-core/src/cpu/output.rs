@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use super::float16::{nearest_bf16, nearest_f16};
 use super::kernel::SUM_LANES;
 use crate::attention::{DType, ElementsMut};
-use crate::isa::compiled_for_each_set;
+use crate::isa::{Available, compiled_for_each_set};
 
 /// The output buffers of a call.
 pub(super) struct Output<'a> {
@@ -169,6 +169,25 @@ pub(super) struct FinishedRows<'a> {
     pub(super) max: &'a [f32],
     /// The columns of the output.
     pub(super) columns: usize,
+}
+
+/// Whether all are finite.
+pub(super) fn are_finite(isa: Available, numbers: &[f32]) -> bool {
+    let mut largest = 0;
+    raise_to_largest(isa, numbers, &mut largest);
+    largest < f32::INFINITY.to_bits()
+}
+
+compiled_for_each_set! {
+    /// Raises `largest` to the largest magnitude, as bits: NaN is larger than ∞.
+    fn raise_to_largest(numbers: &[f32], largest: &mut u32) = raise;
+}
+
+#[inline(always)]
+fn raise(numbers: &[f32], largest: &mut u32) {
+    for x in numbers {
+        *largest = (*largest).max(x.to_bits() & !(1 << 31));
+    }
 }
 
 compiled_for_each_set! {

@@ -11,7 +11,7 @@ use crate::ir::{BinaryOp, Builder, CaptureId, Input, NodeId, Type, UnaryOp};
 use crate::isa::InstructionSet;
 use crate::mask::{BlockMask, BlockSize, Extent};
 use crate::mods::{MaskMod, ScoreMod};
-use crate::reference;
+use crate::reference::{self, ReferenceOutput};
 
 /// Elements of one dtype, owned.
 #[derive(Clone, Debug)]
@@ -199,6 +199,16 @@ struct Results {
     max_scores: Vec<f32>,
 }
 
+/// How a problem is computed.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    planes: Planes,
+    /// Scores that are known to be small take another way where their maximum is not wanted.
+    wants_max: bool,
+}
+
+const WITH_MAX: How = How { planes: Planes::WhereWorthwhile, wants_max: true };
+
 impl Case {
     fn random(rng: &mut StdRng, dtype: DType) -> Self {
         let pick = |rng: &mut StdRng, from: &[usize]| from[rng.random_range(0..from.len())];
@@ -235,35 +245,33 @@ impl Case {
     }
 
     fn run(&self, problem: &Problem, options: &CpuOptions) -> Result<Results, AttentionError> {
-        self.run_with(problem, options, Planes::WhereWorthwhile)
+        self.run_with(problem, options, WITH_MAX)
     }
 
-    fn run_with(
-        &self,
-        problem: &Problem,
-        options: &CpuOptions,
-        planes: Planes,
-    ) -> Result<Results, AttentionError> {
+    fn run_with(&self, problem: &Problem, options: &CpuOptions, how: How) -> Result<Results, AttentionError> {
         let shape = problem.validate()?;
         let rows = shape.rows();
         let mut out = Data::new(self.dtype, vec![7.0; rows * shape.value_dim]);
         let (mut lse, mut max_scores) = (vec![7.0; rows], vec![7.0; rows]);
-        let (lse_out, max_out) = (Some(&mut lse[..]), Some(&mut max_scores[..]));
-        attention_with(problem, options, planes, out.elements_mut(), lse_out, max_out)?;
+        let (lse_out, max_out) = (Some(&mut lse[..]), how.wants_max.then_some(&mut max_scores[..]));
+        attention_with(problem, options, how.planes, out.elements_mut(), lse_out, max_out)?;
         Ok(Results { out, lse, max_scores })
     }
 
     fn check(&self, problem: &Problem, options: &CpuOptions) {
-        self.check_with(problem, options, Planes::WhereWorthwhile);
         let isa = options.instruction_set.unwrap_or_else(InstructionSet::current);
-        if isa == InstructionSet::Amx && isa.is_available() && self.dtype != DType::BF16 {
-            self.check_with(problem, options, Planes::Always);
+        let has_planes = isa == InstructionSet::Amx && isa.is_available() && self.dtype != DType::BF16;
+        let expected = reference::attention(problem).unwrap();
+        for wants_max in [true, false] {
+            self.check_with(problem, &expected, options, How { wants_max, ..WITH_MAX });
+            if has_planes {
+                self.check_with(problem, &expected, options, How { wants_max, planes: Planes::Always });
+            }
         }
     }
 
-    fn check_with(&self, problem: &Problem, options: &CpuOptions, planes: Planes) {
-        let expected = reference::attention(problem).unwrap();
-        let got = self.run_with(problem, options, planes).unwrap();
+    fn check_with(&self, problem: &Problem, expected: &ReferenceOutput, options: &CpuOptions, how: How) {
+        let got = self.run_with(problem, options, how).unwrap();
         // Outputs are averages of values below 1.5; the error of a weight, and of a maximum, is in proportion to the scores
         // before a bias makes them small.
         let size = f64::from(problem.effective_scale().abs()) * (self.query.shape[3] as f64).sqrt();
@@ -281,7 +289,7 @@ impl Case {
             let block = problem.block_mask.map(BlockMask::block_size);
             let names =
                 (problem.block_mask.map(|m| m.mask_mod().name()), problem.score_mod.map(|m| m.name()));
-            format!("{shapes:?} {block:?} {names:?} {options:?} {:?} {planes:?}", self.dtype)
+            format!("{shapes:?} {block:?} {names:?} {options:?} {:?} {how:?}", self.dtype)
         };
         for (i, &expected) in expected.out.iter().enumerate() {
             let got = got.out.elements().get(i);
@@ -290,6 +298,9 @@ impl Case {
         for (name, got, expected) in
             [("lse", &got.lse, &expected.lse), ("max", &got.max_scores, &expected.max_scores)]
         {
+            if name == "max" && !how.wants_max {
+                continue;
+            }
             for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
                 let tolerance = of_scores * expected.abs().max(1.0);
                 assert!(
@@ -526,20 +537,23 @@ fn planes_agree_for_large_and_small_numbers() {
             for block_mask in [None, Some(&mask)] {
                 let problem = Problem { block_mask, ..case.problem() };
                 let expected = reference::attention(&problem).unwrap();
-                let got = case.run_with(&problem, &CpuOptions::default(), Planes::Always).unwrap();
-                let (mut error, mut norm) = (0.0, 0.0);
-                for (i, expected) in expected.out.iter().enumerate() {
-                    error += (f64::from(got.out.elements().get(i)) - expected).powi(2);
-                    norm += expected.powi(2);
+                for wants_max in [true, false] {
+                    let how = How { planes: Planes::Always, wants_max };
+                    let got = case.run_with(&problem, &CpuOptions::default(), how).unwrap();
+                    let (mut error, mut norm) = (0.0, 0.0);
+                    for (i, expected) in expected.out.iter().enumerate() {
+                        error += (f64::from(got.out.elements().get(i)) - expected).powi(2);
+                        norm += expected.powi(2);
+                    }
+                    // Scores of up to twenty times 64 products' roots take their part.
+                    let tolerance =
+                        4e-7 * (1.0 + f64::from(factor)) * if value_factor < 1e-37 { 4.0 } else { 1.0 };
+                    assert!(
+                        error <= norm * tolerance.powi(2),
+                        "{} at {factor:e}, {value_factor:e}, {how:?}",
+                        (error / norm).sqrt()
+                    );
                 }
-                // Scores of up to twenty times 64 products' roots take their part.
-                let tolerance =
-                    4e-7 * (1.0 + f64::from(factor)) * if value_factor < 1e-37 { 4.0 } else { 1.0 };
-                assert!(
-                    error <= norm * tolerance.powi(2),
-                    "{} at {factor:e}, {value_factor:e}",
-                    (error / norm).sqrt()
-                );
             }
         }
     }
@@ -619,6 +633,76 @@ fn large_scores_are_weighed_against_each_other() {
             for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
                 let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
                 case.check(&Problem { score_mod: Some(&score_mod), ..case.problem() }, &options);
+            }
+        }
+    }
+}
+
+/// Rows whose first keys have small scores and whose later ones have not, and the other way round, and rows that keep only
+/// keys of very small scores, after chunks of which they keep none.
+#[test]
+fn small_scores_and_large_ones_take_their_turns() {
+    let mut rng = StdRng::seed_from_u64(13);
+    let (q_len, kv_len, d) = (70, 3000, 32);
+    let later_keys = mask_of(
+        |b, [_, _, q, kv]| {
+            let forty = b.constant(40);
+            let first = b.binary(BinaryOp::Mul, q, forty);
+            b.binary(BinaryOp::Ge, kv, first)
+        },
+        vec![],
+    );
+    let unproved = mask_of(
+        |b, [_, _, q, kv]| {
+            let (forty, three, two) = (b.constant(40), b.constant(3), b.constant(2));
+            let first = b.binary(BinaryOp::Mul, q, forty);
+            let late = b.binary(BinaryOp::Ge, kv, first);
+            let product = b.binary(BinaryOp::And, kv, three);
+            let some = b.binary(BinaryOp::Ne, product, two);
+            b.and_then(late, some)
+        },
+        vec![],
+    );
+    for dtype in [DType::F32, DType::BF16] {
+        for large in [0..0, 1100..kv_len, 0..1500, 2100..2200] {
+            let (q, k) = ([1, 1, q_len, d], [1, 1, kv_len, d]);
+            let mut case = Case::contiguous(&mut rng, dtype, q, k, k);
+            let signed = |x: f32, row: usize| if large.contains(&row) { -4.0 * x.abs() } else { x };
+            for (tensor, is_key) in [(&mut case.query, false), (&mut case.key, true)] {
+                let values = (0..tensor.shape[2] * d).map(|i| {
+                    let x = tensor.data.elements().get(i);
+                    if is_key { signed(x, i / d) } else { x.abs() }
+                });
+                tensor.data = Data::new(dtype, values.collect());
+            }
+            let masks = [&later_keys, &unproved].map(|mask| block_mask(mask, case.extent(), 128));
+            for block_mask in [None, Some(&masks[0]), Some(&masks[1])] {
+                for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+                    let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+                    case.check(&Problem { block_mask, scale: Some(0.7), ..case.problem() }, &options);
+                }
+            }
+        }
+    }
+}
+
+/// Scores that are nearly too large to do without their maximum, beside values that they would make infinite.
+#[test]
+fn large_values_do_not_overflow_beside_small_scores() {
+    let mut rng = StdRng::seed_from_u64(17);
+    for dtype in [DType::F32, DType::BF16] {
+        let mut case = Case::contiguous(&mut rng, dtype, [1, 1, 40, 64], [1, 1, 300, 64], [1, 1, 300, 64]);
+        for (tensor, value) in [(&mut case.query, 1.5f32), (&mut case.key, 1.7)] {
+            tensor.data = Data::new(dtype, vec![value; tensor.data.elements().len()]);
+        }
+        case.value.data = Data::new(dtype, vec![2f32.powi(110); case.value.data.elements().len()]);
+        for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+            let how = How { wants_max: false, ..WITH_MAX };
+            let results = case.run_with(&case.problem(), &options, how).unwrap();
+            for i in 0..results.out.elements().len() {
+                let part = results.out.elements().get(i) / 2f32.powi(110);
+                assert!((part - 1.0).abs() < 1e-5, "{part} ({dtype:?}, {isa})");
             }
         }
     }

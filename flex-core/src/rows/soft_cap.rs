@@ -10,6 +10,10 @@ pub(crate) struct SoftCap {
     cap: f32,
 }
 
+/// The coefficients of (tanh x)/x in x² for |x| ≤ 1, lowest power first: within 5·10⁻⁸ of it.
+const TANH_UP_TO_1: [f64; 7] =
+    [0.99999995, -0.333328392, 0.13325204, -0.0534570249, 0.0202899697, -0.00620336854, 0.00104101883];
+
 /// How the scores of a row are capped, all in the same way.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
@@ -61,6 +65,25 @@ impl SoftCap {
     #[cfg(test)]
     pub(crate) fn parts(&self) -> [f32; 2] {
         [self.divisor, self.cap]
+    }
+
+    /// The logarithm to base 2 of eˢ of capped scores s, as an odd polynomial of scores that are still to be multiplied by
+    /// `scale`; and how large these may be after that, for the polynomial to be within 1 ulp or so and at most `most`.
+    /// `None` where an f32 does not hold the coefficients.
+    pub(crate) fn exponents(&self, scale: f32, most: f32) -> Option<(f32, [f32; 7])> {
+        let [divisor, cap, scale] = [self.divisor, self.cap, scale].map(f64::from);
+        let mut power = cap * std::f64::consts::LOG2_E;
+        let step = scale / divisor;
+        // tanh x is not larger than x.
+        let most = f64::from(most) / (power / divisor).abs();
+        power *= step;
+        let coefficients = TANH_UP_TO_1.map(|c| {
+            let coefficient = (c * power) as f32;
+            power *= step * step;
+            coefficient
+        });
+        let is_exact = coefficients.iter().all(|c| c.is_normal());
+        is_exact.then_some((most.min(divisor.abs()) as f32, coefficients))
     }
 
     /// The way for a row of scores, given as their bits.

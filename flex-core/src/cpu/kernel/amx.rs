@@ -14,7 +14,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::generic::{Products, Surroundings, WeightFormat, multiply};
+use super::generic::{Products, SLOW_ROWS, Surroundings, WeightFormat, multiply};
 use super::simd::{Avx512, Simd};
 use super::softmax::Softmax;
 use super::tile_unit::{self, Configuration, Session, TILE_ROWS, TILE_UNITS};
@@ -413,7 +413,7 @@ const WEIGHT_UNITS: usize = TILE_KEYS / 2;
 /// halves of two vectors are joined like that by cheaper instructions.
 impl<const PLANES: usize> WeightFormat<Avx512> for Tiles<PLANES> {
     const VECTORS: usize = 2;
-    const SPLITS: bool = true;
+    const ROWS_AWAKE: usize = SLOW_ROWS;
 
     #[inline(always)]
     unsafe fn exp2(x: <Avx512 as Simd>::V) -> <Avx512 as Simd>::V {

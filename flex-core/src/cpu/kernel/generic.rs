@@ -196,12 +196,12 @@ pub(super) const GROUP: usize = 16;
 
 /// The rows that take as long as the unit that multiplies may be left alone, where they are changed or become planes.
 /// Rows of which nothing but the exponential is taken are twice as fast.
-const SLOW_ROWS: usize = 4;
+pub(super) const SLOW_ROWS: usize = 4;
 
 /// How weights are written.
 pub(super) trait WeightFormat<S: Simd> {
-    /// Whether weights become planes.
-    const SPLITS: bool = false;
+    /// The rows that take as long as the unit that multiplies may be left alone.
+    const ROWS_AWAKE: usize = 2 * SLOW_ROWS;
     /// The vectors that are written together: 1 or 2.
     const VECTORS: usize;
 
@@ -288,7 +288,7 @@ where
             copy(rescale.as_ptr(), task.rescale.add(first), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
-                P::keep_awake(r, if W::SPLITS { SLOW_ROWS } else { 2 * SLOW_ROWS });
+                P::keep_awake(r, W::ROWS_AWAKE);
                 let row = task.scores.add((first + r) * TILE_KEYS);
                 let factor = match shift[r].abs() < LARGE {
                     true => factor,

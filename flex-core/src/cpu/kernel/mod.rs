@@ -4,6 +4,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod bounded_softmax;
 mod generic;
 mod in_place;
 mod magnitudes;
@@ -22,6 +23,8 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
+use bounded_softmax::Exponent;
+pub(super) use bounded_softmax::{LARGEST_EXPONENT, OddPolynomial};
 pub(super) use in_place::{HeadRows, InPlace, Operands, Pipeline};
 pub(super) use magnitudes::Magnitudes;
 use products::Product;
@@ -102,6 +105,8 @@ pub(super) struct Kernels {
     softmax_between: [unsafe fn(&Softmax); 2],
     biased_softmax_between: [unsafe fn(&Softmax); 2],
     capped_softmax_between: [unsafe fn(&Softmax); 2],
+    bounded_softmax_between: [unsafe fn(&Softmax); 2],
+    bounded_odd_softmax_between: [unsafe fn(&Softmax); 2],
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
@@ -202,6 +207,9 @@ unsafe fn exp2<S: Simd, W: generic::WeightFormat<S>>(x: &mut [f32]) {
     }
 }
 
+/// The vectors of an instruction set.
+type Vector<S> = <S as Simd>::V;
+
 /// Instantiates the kernels for one instruction set: `products` multiplies, `vectors` does the rest.
 macro_rules! kernels {
     (
@@ -239,6 +247,11 @@ macro_rules! kernels {
                 unsafe { generic::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn bounded_softmax_between<E: Exponent<$vectors>, const MASKED: bool>(task: &Softmax) {
+                // SAFETY: the caller's.
+                unsafe { bounded_softmax::softmax::<$vectors, $products, $weights, E, MASKED>(task) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
                 // SAFETY: the caller's.
                 unsafe { <$vectors>::transpose(rows, columns, to, stride) }
@@ -274,6 +287,14 @@ macro_rules! kernels {
                 capped_softmax_between: [
                     softmax_between::<generic::Capped, false>,
                     softmax_between::<generic::Capped, true>,
+                ],
+                bounded_softmax_between: [
+                    bounded_softmax_between::<bounded_softmax::Scaled<Vector<$vectors>>, false>,
+                    bounded_softmax_between::<bounded_softmax::Scaled<Vector<$vectors>>, true>,
+                ],
+                bounded_odd_softmax_between: [
+                    bounded_softmax_between::<bounded_softmax::Odd<Vector<$vectors>>, false>,
+                    bounded_softmax_between::<bounded_softmax::Odd<Vector<$vectors>>, true>,
                 ],
                 transpose,
                 transpose_sixteen,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Multiplier, SUM_LANES, TILE_KEYS};
+use super::{Multiplier, OddPolynomial, SUM_LANES, TILE_KEYS};
 use crate::rows::SoftCap;
 
 /// What the softmax function works on.
@@ -24,6 +24,8 @@ pub(super) struct Softmax {
     pub(super) bias: *const f32,
     pub(super) bias_step: usize,
     pub(super) soft_cap: SoftCap,
+    /// What makes exponents of scores that are known to be small.
+    pub(super) polynomial: OddPolynomial,
 }
 
 /// The state of the online softmax of some rows.
@@ -44,6 +46,11 @@ pub(in super::super) enum ScoreChange<'a> {
     Bias(f32, AddedBias<'a>),
     /// Multiplied by the scale, and capped.
     SoftCap(f32, SoftCap),
+    /// Nothing; all exponents are within ±[`LARGEST_EXPONENT`](super::LARGEST_EXPONENT), and the maximum of each row is
+    /// taken to be 0.
+    Bounded,
+    /// The same with an odd polynomial of the score instead of the factor.
+    BoundedOdd(OddPolynomial),
 }
 
 /// A bias of scores that is the same for all keys, or for all pairs of query and key, that are equally far apart.
@@ -80,6 +87,7 @@ impl Softmax {
             bias: std::ptr::null(),
             bias_step: 0,
             soft_cap: SoftCap::NONE,
+            polynomial: [0.0; 7],
         }
     }
 }
@@ -126,6 +134,11 @@ impl Multiplier {
             ScoreChange::SoftCap(scale, soft_cap) => {
                 (task.scale, task.soft_cap) = (scale, soft_cap);
                 &self.kernels.capped_softmax_between
+            }
+            ScoreChange::Bounded => &self.kernels.bounded_softmax_between,
+            ScoreChange::BoundedOdd(polynomial) => {
+                task.polynomial = polynomial;
+                &self.kernels.bounded_odd_softmax_between
             }
         };
         let softmax = functions[usize::from(kept.is_some())];

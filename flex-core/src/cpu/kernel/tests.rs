@@ -192,10 +192,15 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
         // Far below the cap, as large as it, and beyond it.
         let caps = [30.0, 1.0, 0.1].map(|cap| SoftCap::new(cap, cap));
         let changes = biases.map(|bias| ScoreChange::Bias(scale, bias));
-        for change in changes.into_iter().chain(caps.map(|cap| ScoreChange::SoftCap(scale, cap))) {
+        let polynomial = [1.5, -0.7, 0.3, 0.0, 0.2, -0.1, 0.05];
+        let bounded = [ScoreChange::Bounded, ScoreChange::BoundedOdd(polynomial)];
+        let changes = changes.into_iter().chain(caps.map(|cap| ScoreChange::SoftCap(scale, cap)));
+        for change in changes.chain(bounded) {
+            let is_bounded = matches!(change, ScoreChange::Bounded | ScoreChange::BoundedOdd(_));
             let mut weights = scores.clone();
+            let no_max = if is_bounded { 0.0 } else { f32::NEG_INFINITY };
             let (mut max, mut sums, mut rescale) =
-                (vec![f32::NEG_INFINITY; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
+                (vec![no_max; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
             let multiplier = Multiplier::new(kernels);
             let rows = WeightedRows {
@@ -209,9 +214,14 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
             multiplier.softmax(rows, state);
             for (r, kept) in kept.iter().enumerate() {
                 let changed = |lane: usize| {
-                    let score = f64::from(scores[r * TILE_KEYS + lane]) * f64::from(scale);
+                    let plain = f64::from(scores[r * TILE_KEYS + lane]);
+                    let score = plain * f64::from(scale);
                     match change {
-                        ScoreChange::Nothing => score,
+                        ScoreChange::Nothing | ScoreChange::Bounded => plain,
+                        ScoreChange::BoundedOdd(polynomial) => {
+                            let powers = polynomial.iter().enumerate();
+                            powers.map(|(i, c)| f64::from(*c) * plain.powi(2 * i as i32 + 1)).sum()
+                        }
                         ScoreChange::Bias(_, AddedBias { table, first, step }) => {
                             score + f64::from(table[first - r * step + lane])
                         }
@@ -222,14 +232,22 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
                     }
                 };
                 let lanes = || kept.clone().map(|lane| lane as usize);
-                let exact_max = lanes().map(changed).fold(f64::NEG_INFINITY, f64::max);
+                let exact_max = match is_bounded {
+                    true => 0.0,
+                    false => lanes().map(changed).fold(f64::NEG_INFINITY, f64::max),
+                };
                 assert!((f64::from(max[r]) - exact_max).abs() < 1e-5, "{isa}");
+                let mut sum = 0.0;
                 for lane in 0..TILE_KEYS {
                     let is_kept = kept.contains(&(lane as u32));
                     let exact = if is_kept { (changed(lane) - exact_max).exp2() } else { 0.0 };
                     let got = f64::from(weights[r * TILE_KEYS + lane]);
                     assert!((got - exact).abs() < 1e-5, "{got} for {exact} ({isa})");
+                    sum += exact;
                 }
+                let got: f32 = sums[r * SUM_LANES..][..SUM_LANES].iter().sum();
+                assert!((f64::from(got) / sum - 1.0).abs() < 1e-5, "{got} for {sum} ({isa})");
+                assert!(!is_bounded || rescale[r] == 1.0, "{isa}");
             }
         }
     }

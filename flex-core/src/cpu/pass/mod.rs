@@ -6,6 +6,7 @@
 //! the interval of each row. Other masks are walked in tiles of a fixed grid and asked key by key where the block mask
 //! says that a tile is partial.
 
+mod bound;
 mod score_change;
 mod visit;
 mod walk;
@@ -20,6 +21,7 @@ use super::workspace::{Buffers, Sizes};
 use crate::mask::Origin;
 use crate::mods::ModFault;
 use crate::rows::{RowEvaluator, SoftCap};
+pub(super) use bound::Bound;
 pub(super) use score_change::BiasTable;
 
 /// The rows of a block: the queries that go through a window of keys together. Their scores stay in the nearest cache.
@@ -71,6 +73,8 @@ pub(super) enum Stop {
     Fault(ModFault),
     /// There are numbers that the kernels cannot represent.
     NotRepresentable,
+    /// There are numbers that are not finite where no maximum was subtracted from scores.
+    NotFinite,
 }
 
 impl From<ModFault> for Stop {
@@ -94,6 +98,10 @@ pub(super) struct Pass<'w, 'p> {
     pub(super) bias: Option<BiasTable<'w, 'p>>,
     /// Of a score mod that is a soft cap.
     pub(super) soft_cap: Option<SoftCap>,
+    /// Where scores may be known to be small.
+    pub(super) bound: Option<Bound<'p>>,
+    /// Whether some were.
+    pub(super) was_bounded: bool,
     /// The rows of the values and their stride, where the kernels can read them as they are.
     pub(super) value_in_place: Option<(&'p [f32], usize)>,
     /// Of what has been packed, where that matters.
@@ -116,7 +124,7 @@ impl<'p> Pass<'_, 'p> {
             for i in 0..self.rows.blocks() {
                 self.begin(i, 0)?;
                 self.walk_chunk(i, 0, &keys)?;
-                self.finish(i, 0, output);
+                self.finish(i, 0, output)?;
             }
             return Ok(());
         }
@@ -129,7 +137,7 @@ impl<'p> Pass<'_, 'p> {
             false => self.walk_tiles()?,
         }
         for i in 0..self.rows.blocks() {
-            self.finish(i, i * block_rows, output);
+            self.finish(i, i * block_rows, output)?;
         }
         Ok(())
     }
@@ -140,6 +148,9 @@ impl<'p> Pass<'_, 'p> {
         let (head, queries) = self.rows.block(self.item, block);
         let in_place = self.query_in_place(head, &queries).is_some();
         let (buffers, rows) = (&mut self.buffers, slot..slot + block_rows);
+        if let Some(bound) = &mut self.bound {
+            bound.include_queries(self.item.batch, self.rows.block(self.item, block));
+        }
         if !in_place {
             let head = Head::new(&self.job.problem.query, self.item.batch, head);
             let to = &mut buffers.query[rows.start * units..rows.end * units];
@@ -171,7 +182,7 @@ impl<'p> Pass<'_, 'p> {
     }
 
     /// Writes the results of a block.
-    fn finish(&self, block: usize, slot: usize, output: &Output) {
+    fn finish(&self, block: usize, slot: usize, output: &Output) -> Result<(), Stop> {
         let (item, shape, stride) = (self.item, &self.job.shape, self.sizes.columns);
         let (head, queries) = self.rows.block(item, block);
         let first = match item.partial {
@@ -186,12 +197,16 @@ impl<'p> Pass<'_, 'p> {
             max: &self.buffers.max[rows.clone()],
             columns: shape.value_dim,
         };
+        if self.was_bounded && !output::are_finite(self.job.isa, finished.weighted) {
+            return Err(Stop::NotFinite);
+        }
         // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are different.
         let mut outputs = unsafe { output.rows(first..first + queries.len()) };
         match item.partial {
             None => output::write_rows(self.job.isa, &mut outputs, finished),
             Some(_) => output::write_partial_rows(&mut outputs, finished),
         }
+        Ok(())
     }
 
     /// Finds the interval of keys that each row keeps, if that is what rows keep.
@@ -231,6 +246,9 @@ impl<'p> Pass<'_, 'p> {
         let Buffers { key, value, value_units, scratch, .. } = &mut self.buffers;
         let (key, value, magnitudes) = (&mut **key, &mut **value, &mut self.magnitudes);
         let head = Head::new(&job.problem.key, batch, item.kv_head);
+        if let Some(bound) = &mut self.bound {
+            bound.set_keys(&keys);
+        }
         pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key, magnitudes });
         if self.value_in_place.is_none() {
             let head = Head::new(&job.problem.value, batch, item.kv_head);

@@ -24,6 +24,8 @@ pub(super) struct Visit {
     pub(super) first: usize,
     /// Whether the mask is asked key by key.
     pub(super) is_asked: bool,
+    /// Whether the scores are known to be small, see [`Bound`](super::Bound).
+    pub(super) is_bounded: bool,
 }
 
 impl Pass<'_, '_> {
@@ -190,10 +192,11 @@ impl Pass<'_, '_> {
         let row_of_head = visit.queries.start - self.item.queries.start + rows.start;
         let (rows_of_head, scale) = (self.rows.of_head(), self.job.scales().1);
         let bias = self.bias.as_ref().and_then(|b| b.added(rows_of_head, row_of_head, visit.first));
-        let change = match (self.soft_cap(visit), bias) {
-            (Some(soft_cap), _) => ScoreChange::SoftCap(scale, soft_cap),
-            (None, Some(bias)) => ScoreChange::Bias(scale, bias),
-            (None, None) => ScoreChange::Nothing,
+        let change = match (self.bounded_change(visit), self.soft_cap(visit), bias) {
+            (Some(change), _, _) => change,
+            (None, Some(soft_cap), _) => ScoreChange::SoftCap(scale, soft_cap),
+            (None, None, Some(bias)) => ScoreChange::Bias(scale, bias),
+            (None, None, None) => ScoreChange::Nothing,
         };
         let buffers = &mut self.buffers;
         let of_block = visit.slot + rows.start..visit.slot + rows.end;

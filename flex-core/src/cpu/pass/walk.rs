@@ -55,6 +55,7 @@ impl Pass<'_, '_> {
         let row = block * self.sizes.block_rows;
         let (head, queries) = self.rows.block(self.item, block);
         self.prepare_bias(head, chunk);
+        let is_bounded = self.begin_keys(slot, false);
         let everywhere = kept_by_all(&self.buffers.kept[row..][..queries.len()]);
         let lanes = self.job.kernels.lanes;
         let mut first = (keys.start - chunk.start) / lanes * lanes;
@@ -63,7 +64,7 @@ impl Pass<'_, '_> {
             let is_full = everywhere.start <= window.start && window.end <= everywhere.end;
             let is_full = is_full && window.len().is_multiple_of(lanes);
             let queries = queries.clone();
-            let visit = Visit { head, queries, row, slot, keys: window, first, is_asked: false };
+            let visit = Visit { head, queries, row, slot, keys: window, first, is_asked: false, is_bounded };
             match is_full {
                 true => self.full(&visit)?,
                 false => self.strips_of_intervals(&visit)?,
@@ -97,7 +98,17 @@ impl Pass<'_, '_> {
                 let row = i * self.sizes.block_rows;
                 // Where all keys are kept, there is nothing to ask.
                 let is_asked = coverage == Coverage::Partial;
-                let visit = Visit { head, queries, row, slot: row, keys: keys.clone(), first: 0, is_asked };
+                let is_bounded = self.begin_keys(row, is_asked);
+                let visit = Visit {
+                    head,
+                    queries,
+                    row,
+                    slot: row,
+                    keys: keys.clone(),
+                    first: 0,
+                    is_asked,
+                    is_bounded,
+                };
                 match coverage {
                     Coverage::Full if keys.len().is_multiple_of(job.kernels.lanes) => self.full(&visit)?,
                     Coverage::Full => {

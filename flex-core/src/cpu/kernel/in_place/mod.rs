@@ -14,6 +14,7 @@ mod generic;
     allow(dead_code, reason = "only tile registers have stages")
 )]
 mod pipeline;
+mod squares;
 #[cfg(test)]
 mod tests;
 mod widen;
@@ -28,6 +29,7 @@ use crate::cpu::pack;
 use crate::isa::{Available, InstructionSet};
 
 pub(in crate::cpu) use pipeline::{Operands, Pipeline};
+use squares::Squares;
 
 /// The keys or values of one head whose columns lie side by side.
 #[derive(Clone, Copy)]
@@ -152,7 +154,8 @@ pub(in crate::cpu) struct InPlace {
     order: Order,
     dots: unsafe fn(&Dots),
     weighted_sum: unsafe fn(&WeightedSum),
-    /// The same and the softmax between them as stages that work side by side.
+    largest_square: unsafe fn(&Squares) -> f32,
+    /// Both products and the softmax between them as stages that work side by side.
     stages: Option<&'static pipeline::Stages>,
     /// The kernels whose softmax writes the weights that [`values`](Self::values) takes.
     pub(in crate::cpu) softmax: &'static Kernels,
@@ -214,6 +217,15 @@ impl InPlace {
             Order::Tiles => amx::SCRATCH,
             _ => 0,
         }
+    }
+
+    /// The largest ‖row‖² of some rows of a head; infinite where an element is infinite or NaN.
+    pub(in crate::cpu) fn largest_square(&self, head: &HeadRows, rows: &Range<usize>) -> f32 {
+        assert!(head.elements.dtype() == self.dtype, "the kernels are for this dtype");
+        let (first, stride, columns) = (head.pointer(rows), head.stride, head.columns);
+        let task = Squares { first, stride, rows: rows.len(), columns };
+        // SAFETY: the rows are there and of the dtype.
+        unsafe { (self.largest_square)(&task) }
     }
 
     /// Writes `factor · values`, row `row` of `rows`, to where the kernels read it. (For bf16 the factor is 1, 0 or −1.)
@@ -367,6 +379,11 @@ macro_rules! in_place {
             // SAFETY: the caller's.
             unsafe { generic::weighted_sum::<$simd, $element>(task) }
         }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn largest_square(task: &Squares) -> f32 {
+            // SAFETY: the caller's.
+            unsafe { squares::largest_square::<$simd, $element>(task) }
+        }
         InPlace {
             dtype: DType::$dtype,
             group: 2 * <$simd as simd::Simd>::LANES,
@@ -376,6 +393,7 @@ macro_rules! in_place {
             },
             dots,
             weighted_sum,
+            largest_square,
             stages: None,
             softmax: &$softmax,
         }
@@ -421,6 +439,11 @@ mod x86 {
             unsafe { amx::weighted_sum(task) }
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn largest_square(task: &Squares) -> f32 {
+            // SAFETY: the caller's.
+            unsafe { squares::largest_square::<Avx512, bf16>(task) }
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
         unsafe fn order(products: *const f32, rows: usize, scores: *mut f32) {
             // SAFETY: the caller's.
             unsafe { amx_step::order(products, rows, scores) }
@@ -441,6 +464,7 @@ mod x86 {
             order: Order::Tiles,
             dots,
             weighted_sum,
+            largest_square,
             stages: Some(&pipeline::Stages { order, update_maxima, step }),
             softmax: &kernels::AMX,
         }

@@ -98,23 +98,57 @@ mod x86 {
     use super::super::super::simd::{Avx2, Avx512};
     use super::{LaneSums, Widen};
 
+    /// Each step of [`LaneSums::lane_sums`] adds the halves of two vectors' remaining sums, and puts both results in one
+    /// vector. Functions and not closures, which are compiled without the features where they are not inlined.
+    ///
+    /// # Safety
+    /// The CPU has AVX.
+    #[inline(always)]
+    unsafe fn sums_of_four(x: [__m256; 4]) -> __m256 {
+        // SAFETY: the caller's.
+        unsafe {
+            let [a, b, c, d] = x;
+            let ab = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
+            let cd = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)));
+            let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+            _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
+        }
+    }
+
+    /// The same with wider vectors.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    #[inline(always)]
+    unsafe fn wide_sums_of_four(x: [__m512; 4]) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe {
+            let [a, b, c, d] = x;
+            let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+            let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+            let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+            _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+        }
+    }
+
+    /// Sums of neighbouring quarters, those of `a` first.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F.
+    #[inline(always)]
+    unsafe fn sums_of_quarters(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)) }
+    }
+
     // SAFETY of the bodies: the caller's CPU has AVX2, FMA and F16C, and its pointers are good for sixteen elements.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl LaneSums for Avx2 {
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m256; 16]) -> __m256 {
             unsafe {
-                // Each step adds the halves of two vectors' remaining sums, and puts both results in one vector.
-                let twos = |i: usize| {
-                    let (a, b) = (x[2 * i], x[2 * i + 1]);
-                    _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
-                };
-                let fours = |i: usize| {
-                    let (a, b) = (_mm256_castps_pd(twos(2 * i)), _mm256_castps_pd(twos(2 * i + 1)));
-                    let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
-                    _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
-                };
-                let (a, b) = (fours(0), fours(1));
+                let [a, b, c, d, e, f, g, h, ..] = *x;
+                let (a, b) = (sums_of_four([a, b, c, d]), sums_of_four([e, f, g, h]));
                 _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
             }
         }
@@ -162,20 +196,12 @@ mod x86 {
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m512; 16]) -> __m512 {
             unsafe {
-                let twos = |i: usize| {
-                    let (a, b) = (x[2 * i], x[2 * i + 1]);
-                    _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b))
-                };
-                let fours = |i: usize| {
-                    let (a, b) = (_mm512_castps_pd(twos(2 * i)), _mm512_castps_pd(twos(2 * i + 1)));
-                    let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
-                    _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
-                };
-                // Sums of neighbouring quarters.
-                let quarters = |a, b| {
-                    _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b))
-                };
-                quarters(quarters(fours(0), fours(1)), quarters(fours(2), fours(3)))
+                let mut fours = [_mm512_setzero_ps(); 4];
+                for (four, rows) in fours.iter_mut().zip(x.as_chunks::<4>().0) {
+                    *four = wide_sums_of_four(*rows);
+                }
+                let [a, b, c, d] = fours;
+                sums_of_quarters(sums_of_quarters(a, b), sums_of_quarters(c, d))
             }
         }
 
