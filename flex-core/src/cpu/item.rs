@@ -23,7 +23,8 @@ pub(super) struct Job<'a> {
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
     pub(super) score: Option<&'a RowProgram>,
-    /// Whether the maximum of each row is wanted.
+    /// Whether the logarithm of the sum of each row is wanted, and its maximum.
+    pub(super) wants_lse: bool,
     pub(super) wants_max: bool,
 }
 
@@ -104,7 +105,7 @@ impl Job<'_> {
             match (job.run_with_kernels(item, may_be_bounded, output, workspace), kernels.for_all_numbers()) {
                 (Ok(()), _) => return Ok(()),
                 (Err(Stop::Fault(fault)), _) => return Err(fault.into()),
-                (Err(Stop::NotFinite), _) => may_be_bounded = false,
+                (Err(Stop::OutOfRange), _) => may_be_bounded = false,
                 (Err(Stop::NotRepresentable), Some(others)) => kernels = others,
                 (Err(Stop::NotRepresentable), None) => unreachable!("these kernels take all numbers"),
             }
@@ -153,7 +154,6 @@ impl Job<'_> {
             bias,
             soft_cap: self.score.and_then(RowProgram::soft_cap),
             bound: if may_be_bounded { Bound::new(self, item) } else { None },
-            was_bounded: false,
             value_in_place: self.value_in_place(item),
             magnitudes: Magnitudes::NONE,
         };

@@ -171,11 +171,11 @@ pub(super) struct FinishedRows<'a> {
     pub(super) columns: usize,
 }
 
-/// Whether all are finite.
-pub(super) fn are_finite(isa: Available, numbers: &[f32]) -> bool {
+/// The largest magnitude; NaN if one is NaN.
+pub(super) fn largest_magnitude(isa: Available, numbers: &[f32]) -> f32 {
     let mut largest = 0;
     raise_to_largest(isa, numbers, &mut largest);
-    largest < f32::INFINITY.to_bits()
+    f32::from_bits(largest)
 }
 
 compiled_for_each_set! {

@@ -203,11 +203,22 @@ struct Results {
 #[derive(Clone, Copy, Debug)]
 struct How {
     planes: Planes,
-    /// Scores that are known to be small take another way where their maximum is not wanted.
-    wants_max: bool,
+    statistics: Statistics,
 }
 
-const WITH_MAX: How = How { planes: Planes::WhereWorthwhile, wants_max: true };
+/// Which results are wanted beside the output. Scores that are known to be small take other ways where some are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Statistics {
+    All,
+    Lse,
+    None,
+}
+
+impl Statistics {
+    const EACH: [Self; 3] = [Self::All, Self::Lse, Self::None];
+}
+
+const WITH_ALL: How = How { planes: Planes::WhereWorthwhile, statistics: Statistics::All };
 
 impl Case {
     fn random(rng: &mut StdRng, dtype: DType) -> Self {
@@ -245,7 +256,7 @@ impl Case {
     }
 
     fn run(&self, problem: &Problem, options: &CpuOptions) -> Result<Results, AttentionError> {
-        self.run_with(problem, options, WITH_MAX)
+        self.run_with(problem, options, WITH_ALL)
     }
 
     fn run_with(&self, problem: &Problem, options: &CpuOptions, how: How) -> Result<Results, AttentionError> {
@@ -253,7 +264,8 @@ impl Case {
         let rows = shape.rows();
         let mut out = Data::new(self.dtype, vec![7.0; rows * shape.value_dim]);
         let (mut lse, mut max_scores) = (vec![7.0; rows], vec![7.0; rows]);
-        let (lse_out, max_out) = (Some(&mut lse[..]), how.wants_max.then_some(&mut max_scores[..]));
+        let lse_out = (how.statistics != Statistics::None).then_some(&mut lse[..]);
+        let max_out = (how.statistics == Statistics::All).then_some(&mut max_scores[..]);
         attention_with(problem, options, how.planes, out.elements_mut(), lse_out, max_out)?;
         Ok(Results { out, lse, max_scores })
     }
@@ -262,10 +274,10 @@ impl Case {
         let isa = options.instruction_set.unwrap_or_else(InstructionSet::current);
         let has_planes = isa == InstructionSet::Amx && isa.is_available() && self.dtype != DType::BF16;
         let expected = reference::attention(problem).unwrap();
-        for wants_max in [true, false] {
-            self.check_with(problem, &expected, options, How { wants_max, ..WITH_MAX });
+        for statistics in Statistics::EACH {
+            self.check_with(problem, &expected, options, How { statistics, ..WITH_ALL });
             if has_planes {
-                self.check_with(problem, &expected, options, How { wants_max, planes: Planes::Always });
+                self.check_with(problem, &expected, options, How { statistics, planes: Planes::Always });
             }
         }
     }
@@ -298,8 +310,9 @@ impl Case {
         for (name, got, expected) in
             [("lse", &got.lse, &expected.lse), ("max", &got.max_scores, &expected.max_scores)]
         {
-            if name == "max" && !how.wants_max {
-                continue;
+            match (name, how.statistics) {
+                (_, Statistics::None) | ("max", Statistics::Lse) => continue,
+                _ => (),
             }
             for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
                 let tolerance = of_scores * expected.abs().max(1.0);
@@ -537,8 +550,8 @@ fn planes_agree_for_large_and_small_numbers() {
             for block_mask in [None, Some(&mask)] {
                 let problem = Problem { block_mask, ..case.problem() };
                 let expected = reference::attention(&problem).unwrap();
-                for wants_max in [true, false] {
-                    let how = How { planes: Planes::Always, wants_max };
+                for statistics in Statistics::EACH {
+                    let how = How { planes: Planes::Always, statistics };
                     let got = case.run_with(&problem, &CpuOptions::default(), how).unwrap();
                     let (mut error, mut norm) = (0.0, 0.0);
                     for (i, expected) in expected.out.iter().enumerate() {
@@ -698,11 +711,13 @@ fn large_values_do_not_overflow_beside_small_scores() {
         case.value.data = Data::new(dtype, vec![2f32.powi(110); case.value.data.elements().len()]);
         for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
             let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
-            let how = How { wants_max: false, ..WITH_MAX };
-            let results = case.run_with(&case.problem(), &options, how).unwrap();
-            for i in 0..results.out.elements().len() {
-                let part = results.out.elements().get(i) / 2f32.powi(110);
-                assert!((part - 1.0).abs() < 1e-5, "{part} ({dtype:?}, {isa})");
+            for statistics in Statistics::EACH {
+                let how = How { statistics, ..WITH_ALL };
+                let results = case.run_with(&case.problem(), &options, how).unwrap();
+                for i in 0..results.out.elements().len() {
+                    let part = results.out.elements().get(i) / 2f32.powi(110);
+                    assert!((part - 1.0).abs() < 1e-5, "{part} ({dtype:?}, {isa}, {how:?})");
+                }
             }
         }
     }

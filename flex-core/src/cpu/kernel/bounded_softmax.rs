@@ -4,24 +4,38 @@
 //! within ±[`LARGEST_EXPONENT`], nothing needs to be subtracted: there is nothing to look for before the first weight,
 //! nothing to wait for, and nothing that was summed has to be multiplied again.
 
+use std::ops::Range;
+
 use super::TILE_KEYS;
 use super::generic::{Surroundings, WeightFormat};
 use super::simd::Simd;
 use super::softmax::Softmax;
 
-/// The most that an exponent of 2 may be for the softmax to do without the maximum. Weights from 2⁻³² to 2³² are far from
-/// where they would lose digits; values overflow beside them from 10²⁵ on at the earliest, which is
-/// [noticed](super::super::output::are_finite).
+/// The most that an exponent of 2 may be for the softmax to do without the maximum. Weights are far from where they lose
+/// digits then; sums of values that are very large or very small beside them are [noticed](super::super::pass).
 pub(in super::super) const LARGEST_EXPONENT: f32 = 32.0;
 
 /// The coefficients of an odd polynomial, lowest power first.
 pub(in super::super) type OddPolynomial = [f32; 7];
 
+/// What becomes of exponents before their powers of two are taken.
+#[derive(Clone, Copy)]
+pub(super) struct SmallExponents {
+    /// What stands for the maximum of a row: it is subtracted,
+    pub(super) maximum: f32,
+    /// the difference multiplied by this,
+    pub(super) unit: f32,
+    /// and this added.
+    pub(super) offset: f32,
+}
+
 /// The exponents of scores.
 pub(super) trait Exponent<S: Simd>: Copy {
+    /// They are multiplied by `unit`, and `offset` is added.
+    ///
     /// # Safety
     /// As [`softmax`].
-    unsafe fn new(task: &Softmax) -> Self;
+    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self;
 
     /// # Safety
     /// As [`softmax`].
@@ -32,19 +46,20 @@ pub(super) trait Exponent<S: Simd>: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Scaled<V> {
     factor: V,
+    offset: V,
 }
 
 impl<S: Simd> Exponent<S> for Scaled<S::V> {
     #[inline(always)]
-    unsafe fn new(task: &Softmax) -> Self {
+    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self {
         // SAFETY: the caller's.
-        unsafe { Self { factor: S::splat(task.factor) } }
+        unsafe { Self { factor: S::splat(task.factor * unit), offset: S::splat(offset) } }
     }
 
     #[inline(always)]
     unsafe fn of(self, scores: S::V) -> S::V {
         // SAFETY: the caller's.
-        unsafe { S::mul(scores, self.factor) }
+        unsafe { S::fma(scores, self.factor, self.offset) }
     }
 }
 
@@ -52,19 +67,20 @@ impl<S: Simd> Exponent<S> for Scaled<S::V> {
 #[derive(Clone, Copy)]
 pub(super) struct Odd<V> {
     coefficients: [V; 7],
+    offset: V,
 }
 
 impl<S: Simd> Exponent<S> for Odd<S::V> {
     #[inline(always)]
-    unsafe fn new(task: &Softmax) -> Self {
+    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self {
         // SAFETY: the caller's.
         unsafe {
             let mut coefficients = [S::splat(0.0); 7];
             // A closure would be compiled without the features.
             for (vector, &c) in coefficients.iter_mut().zip(&task.polynomial) {
-                *vector = S::splat(c);
+                *vector = S::splat(c * unit);
             }
-            Self { coefficients }
+            Self { coefficients, offset: S::splat(offset) }
         }
     }
 
@@ -78,7 +94,7 @@ impl<S: Simd> Exponent<S> for Odd<S::V> {
             for &c in rest.iter().rev() {
                 p = S::fma(p, square, c);
             }
-            S::mul(p, scores)
+            S::fma(p, scores, self.offset)
         }
     }
 }
@@ -99,34 +115,58 @@ where
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     // SAFETY: as promised by the caller.
     unsafe {
-        let exponent = E::new(task);
+        let SmallExponents { maximum, unit, offset } = W::SMALL_EXPONENTS;
+        let exponent = E::new(task, unit, offset - maximum * unit);
         for r in 0..task.rows {
             P::keep_awake(r, W::ROWS_AWAKE);
             *task.rescale.add(r) = 1.0;
-            let row = task.scores.add(r * TILE_KEYS);
             let sums = task.sums.add(r * super::SUM_LANES);
-            let mut sum = S::load(sums);
-            for group in groups.clone() {
-                let first = group * width;
-                let mut low = exponent.of(S::load(row.add(first)));
-                if MASKED {
-                    low = S::keep(low, &*task.kept.add(r), first as u32);
-                }
-                let low = W::exp2(low);
-                if W::VECTORS == 1 {
-                    W::store(task, r, group, [low, low]);
-                    sum = S::add(sum, low);
-                    continue;
-                }
-                let mut high = exponent.of(S::load(row.add(first + S::LANES)));
-                if MASKED {
-                    high = S::keep(high, &*task.kept.add(r), (first + S::LANES) as u32);
-                }
-                let high = W::exp2(high);
-                W::store(task, r, group, [low, high]);
-                sum = S::add(sum, S::add(low, high));
-            }
+            let sum = W::weigh_small::<E, MASKED>(task, r, groups.clone(), exponent, S::load(sums));
             S::store(sums, sum);
         }
+    }
+}
+
+/// A row of scores becomes weights, which are added to the sums.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+pub(super) unsafe fn weigh<S, W, E, const MASKED: bool>(
+    task: &Softmax,
+    r: usize,
+    groups: Range<usize>,
+    exponent: E,
+    mut sum: S::V,
+) -> S::V
+where
+    S: Simd,
+    W: WeightFormat<S>,
+    E: Exponent<S>,
+{
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let row = task.scores.add(r * TILE_KEYS);
+        for group in groups {
+            let first = group * W::VECTORS * S::LANES;
+            let mut low = exponent.of(S::load(row.add(first)));
+            if MASKED {
+                low = S::keep(low, &*task.kept.add(r), first as u32);
+            }
+            let low = W::exp2(low);
+            if W::VECTORS == 1 {
+                W::store(task, r, group, [low, low]);
+                sum = S::add(sum, low);
+                continue;
+            }
+            let mut high = exponent.of(S::load(row.add(first + S::LANES)));
+            if MASKED {
+                high = S::keep(high, &*task.kept.add(r), (first + S::LANES) as u32);
+            }
+            let high = W::exp2(high);
+            W::store(task, r, group, [low, high]);
+            sum = S::add(sum, S::add(low, high));
+        }
+        sum
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::bounded_softmax::{self, Exponent, SmallExponents};
 use super::simd::Simd;
 use super::{Product, Softmax, TILE_KEYS};
 
@@ -216,6 +217,28 @@ pub(super) trait WeightFormat<S: Simd> {
     /// # Safety
     /// The CPU has the features of `S`, and `task` memory for the weights.
     unsafe fn store(task: &Softmax, row: usize, group: usize, weights: [S::V; 2]);
+
+    /// What becomes of exponents that are known to be small.
+    const SMALL_EXPONENTS: SmallExponents = SmallExponents { maximum: 0.0, unit: 1.0, offset: 0.0 };
+
+    /// Turns the groups of vectors of a row of scores that are known to be small into weights, and adds them to `sum`.
+    ///
+    /// # Safety
+    /// As [`bounded_softmax::softmax`].
+    #[inline(always)]
+    unsafe fn weigh_small<E: Exponent<S>, const MASKED: bool>(
+        task: &Softmax,
+        row: usize,
+        groups: Range<usize>,
+        exponent: E,
+        sum: S::V,
+    ) -> S::V
+    where
+        Self: Sized,
+    {
+        // SAFETY: the caller's.
+        unsafe { bounded_softmax::weigh::<S, Self, E, MASKED>(task, row, groups, exponent, sum) }
+    }
 }
 
 /// Weights take the place of the scores.

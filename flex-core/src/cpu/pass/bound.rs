@@ -4,17 +4,20 @@
 use std::ops::Range;
 
 use super::super::item::{Item, Job};
-use super::super::kernel::{HeadRows, InPlace, LARGEST_EXPONENT, OddPolynomial, SUM_LANES, ScoreChange};
-use super::Pass;
+use super::super::kernel::{HeadRows, InPlace, LARGEST_EXPONENT, SUM_LANES, ScoreChange, Small};
+use super::super::output::{self, FinishedRows};
 use super::visit::Visit;
+use super::{Pass, Stop};
 use crate::attention::{Problem, TensorRef};
+
+/// Sums of values are at least this large where no maximum was subtracted, or smaller ones may have lost digits.
+const LEAST_SUM: f32 = 1e-18;
 
 /// How small scores are, for a softmax that needs no maximum.
 pub(in super::super) struct Bound<'p> {
     /// The most that ‖query‖ · ‖key‖ may be.
     most: f32,
-    /// The exponents of scores, where they are not proportional to them.
-    exponents: Option<OddPolynomial>,
+    small: Small,
     kernels: &'static InPlace,
     query: &'p TensorRef<'p>,
     key: HeadRows<'p>,
@@ -44,7 +47,7 @@ impl<'p> Bound<'p> {
         HeadRows::new(query, item.batch, item.heads.start)?;
         Some(Self {
             most,
-            exponents,
+            small: Small { exponents, wants_sums: job.wants_lse },
             kernels: InPlace::new(job.isa, query.elements().dtype(), job.shape.head_dim, job.shape.value_dim),
             query,
             key: HeadRows::new(key, batch, item.kv_head)?,
@@ -68,14 +71,11 @@ impl<'p> Bound<'p> {
     fn holds(&self, is_asked: bool) -> bool {
         let product = self.query_square.sqrt() * self.key_square.sqrt();
         // −∞ stands for keys that an asked mask does not keep. A polynomial of it is no such thing.
-        product.is_finite() && product <= self.most && !(is_asked && self.exponents.is_some())
+        product.is_finite() && product <= self.most && !(is_asked && self.small.exponents.is_some())
     }
 
-    pub(super) fn change(&self) -> ScoreChange<'static> {
-        match self.exponents {
-            None => ScoreChange::Bounded,
-            Some(exponents) => ScoreChange::BoundedOdd(exponents),
-        }
+    fn change(&self) -> ScoreChange<'static> {
+        ScoreChange::Bounded(self.small)
     }
 }
 
@@ -85,21 +85,37 @@ impl Pass<'_, '_> {
     pub(super) fn begin_keys(&mut self, slot: usize, is_asked: bool) -> bool {
         let Some(bound) = &self.bound else { return false };
         let rows = slot..slot + self.sizes.block_rows;
+        let maximum = self.maximum_of_small();
         let max = &mut self.buffers.max[rows.clone()];
         // A row of scores that are not small has a maximum of its own.
-        if bound.holds(is_asked) && max.iter().all(|max| *max == 0.0 || *max == f32::NEG_INFINITY) {
-            max.fill(0.0);
-            self.was_bounded = true;
+        if bound.holds(is_asked) && max.iter().all(|max| *max == maximum || *max == f32::NEG_INFINITY) {
+            max.fill(maximum);
             return true;
         }
         let sums = self.buffers.sums[rows.start * SUM_LANES..].as_chunks::<SUM_LANES>().0;
         for (max, sums) in max.iter_mut().zip(sums) {
             // No maximum of scores is one as long as there is no score.
-            if *max == 0.0 && *sums == [0.0; SUM_LANES] {
+            if *max == maximum && *sums == [0.0; SUM_LANES] {
                 *max = f32::NEG_INFINITY;
             }
         }
         false
+    }
+
+    /// What the maximum of a row of small scores is taken to be.
+    fn maximum_of_small(&self) -> f32 {
+        self.job.kernels.maximum_of_small(self.job.wants_lse)
+    }
+
+    /// Makes sure that the sums of values of a block lost nothing where no maximum was subtracted from scores.
+    pub(super) fn check_sums(&self, rows: &FinishedRows) -> Result<(), Stop> {
+        if self.bound.is_some() && rows.max.contains(&self.maximum_of_small()) {
+            let largest = output::largest_magnitude(self.job.isa, rows.weighted);
+            if !(LEAST_SUM..=f32::MAX).contains(&largest) {
+                return Err(Stop::OutOfRange);
+            }
+        }
+        Ok(())
     }
 
     /// What the softmax does to scores that are known to be small.

@@ -73,8 +73,8 @@ pub(super) enum Stop {
     Fault(ModFault),
     /// There are numbers that the kernels cannot represent.
     NotRepresentable,
-    /// There are numbers that are not finite where no maximum was subtracted from scores.
-    NotFinite,
+    /// There are sums of values that are too large or too small where no maximum was subtracted from scores.
+    OutOfRange,
 }
 
 impl From<ModFault> for Stop {
@@ -100,8 +100,6 @@ pub(super) struct Pass<'w, 'p> {
     pub(super) soft_cap: Option<SoftCap>,
     /// Where scores may be known to be small.
     pub(super) bound: Option<Bound<'p>>,
-    /// Whether some were.
-    pub(super) was_bounded: bool,
     /// The rows of the values and their stride, where the kernels can read them as they are.
     pub(super) value_in_place: Option<(&'p [f32], usize)>,
     /// Of what has been packed, where that matters.
@@ -197,9 +195,7 @@ impl<'p> Pass<'_, 'p> {
             max: &self.buffers.max[rows.clone()],
             columns: shape.value_dim,
         };
-        if self.was_bounded && !output::are_finite(self.job.isa, finished.weighted) {
-            return Err(Stop::NotFinite);
-        }
+        self.check_sums(&finished)?;
         // SAFETY: the (batch, head, query) triples of different items, or their ranges of partial rows, are different.
         let mut outputs = unsafe { output.rows(first..first + queries.len()) };
         match item.partial {
