@@ -13,7 +13,7 @@ use super::softmax::Softmax;
 
 /// The most that an exponent of 2 may be for the softmax to do without the maximum. Weights are far from where they lose
 /// digits then; sums of values that are very large or very small beside them are [noticed](super::super::pass).
-pub(in super::super) const LARGEST_EXPONENT: f32 = 32.0;
+pub(in super::super) const LARGEST_EXPONENT: f32 = 31.0;
 
 /// The coefficients of an odd polynomial, lowest power first.
 pub(in super::super) type OddPolynomial = [f32; 7];

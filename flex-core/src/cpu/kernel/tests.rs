@@ -254,14 +254,14 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
     }
 }
 
-/// Weights of small scores that are computed in numbers of 16 bits: within what bf16 rounds and a third more, 0 where a key
+/// Weights of small scores that are computed in numbers of 16 bits: little more than rounded to bf16, 0 where a key
 /// is not kept, and summed as they are.
 #[test]
 fn weights_of_sixteen_bits_are_powers_of_two() {
     for (isa, kernels) in all_of_bf16() {
         let rows = 2 * kernels.strip;
         let maximum = f64::from(kernels.maximum_of_small(false));
-        let scores: Vec<f32> = numbers(rows * TILE_KEYS, 5).iter().map(|x| 32.0 * x).collect();
+        let scores: Vec<f32> = numbers(rows * TILE_KEYS, 5).iter().map(|x| LARGEST_EXPONENT * x).collect();
         let kept: Vec<_> = (0..rows as u32).map(|r| 7 * r % 50..(60 + 3 * r).min(128)).collect();
         for kept in [None, Some(&kept)] {
             for exponents in [None, Some([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])] {
@@ -290,16 +290,16 @@ fn weights_of_sixteen_bits_are_powers_of_two() {
                         }
                         let exact = (f64::from(scores[r * TILE_KEYS + lane]) - maximum).exp2();
                         let error = f64::from(weight.to_f32()) / exact - 1.0;
-                        assert!(error.abs() < 1.4 * 2f64.powi(-8), "2^{} ({isa})", exact.log2());
+                        assert!(error.abs() < 1.15 * 2f64.powi(-8), "2^{} ({isa})", exact.log2());
                         (squares, count) = (squares + error * error, count + 1);
                     }
                     let sum: f64 = row.iter().map(|weight| f64::from(weight.to_f32())).sum();
                     let got: f32 = sums[r * SUM_LANES..][..SUM_LANES].iter().sum();
                     assert!((f64::from(got) / sum - 1.0).abs() < 1e-6, "{got} for {sum} ({isa})");
                 }
-                // Rounding alone has 1.6e-3.
+                // Rounding alone has 1.66e-3.
                 let error = (squares / f64::from(count)).sqrt();
-                assert!(error < 1.8e-3, "{error} ({isa})");
+                assert!(error < 1.71e-3, "{error} ({isa})");
             }
         }
     }

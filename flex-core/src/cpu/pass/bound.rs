@@ -70,8 +70,8 @@ impl<'p> Bound<'p> {
 
     fn holds(&self, is_asked: bool) -> bool {
         let product = self.query_square.sqrt() * self.key_square.sqrt();
-        // −∞ stands for keys that an asked mask does not keep. A polynomial of it is no such thing.
-        product.is_finite() && product <= self.most && !(is_asked && self.small.exponents.is_some())
+        // −∞ stands for keys that an asked mask does not keep.
+        product.is_finite() && product <= self.most && !is_asked
     }
 
     fn change(&self) -> ScoreChange<'static> {
