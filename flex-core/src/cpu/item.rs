@@ -23,8 +23,7 @@ pub(super) struct Job<'a> {
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
     pub(super) score: Option<&'a RowProgram>,
-    /// Whether the logarithm of the sum of each row is wanted, and its maximum.
-    pub(super) wants_lse: bool,
+    /// Whether the maximum of each row is wanted.
     pub(super) wants_max: bool,
 }
 

@@ -109,7 +109,6 @@ fn attention_with(
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),
-        wants_lse: lse.is_some(),
         wants_max: max_scores.is_some(),
     };
     let in_place = decode::kernels(problem, &shape, isa);

@@ -2,14 +2,15 @@
 //!
 //! The maximum of a row is subtracted from its scores so that no weight overflows. Where every exponent is known to be
 //! within ±[`LARGEST_EXPONENT`], nothing needs to be subtracted: there is nothing to look for before the first weight,
-//! nothing to wait for, and nothing that was summed has to be multiplied again.
+//! nothing to wait for, and nothing that was summed has to be multiplied again. Weights of 16 bits are the better for it
+//! none the less: the largest one is rounded to itself.
 
 use std::ops::Range;
 
-use super::TILE_KEYS;
-use super::generic::{Surroundings, WeightFormat};
+use super::generic::{GROUP, Surroundings, Unchanged, WeightFormat, copy, largest_scores, rescale};
 use super::simd::Simd;
 use super::softmax::Softmax;
+use super::{SUM_LANES, TILE_KEYS};
 
 /// The most that an exponent of 2 may be for the softmax to do without the maximum. Weights are far from where they lose
 /// digits then; sums of values that are very large or very small beside them are [noticed](super::super::pass).
@@ -18,88 +19,71 @@ pub(in super::super) const LARGEST_EXPONENT: f32 = 31.0;
 /// The coefficients of an odd polynomial, lowest power first.
 pub(in super::super) type OddPolynomial = [f32; 7];
 
-/// What becomes of exponents before their powers of two are taken.
-#[derive(Clone, Copy)]
-pub(super) struct SmallExponents {
-    /// What stands for the maximum of a row: it is subtracted,
-    pub(super) maximum: f32,
-    /// the difference multiplied by this,
-    pub(super) unit: f32,
-    /// and this added.
-    pub(super) offset: f32,
-}
-
 /// The exponents of scores.
 pub(super) trait Exponent<S: Simd>: Copy {
-    /// They are multiplied by `unit`, and `offset` is added.
+    /// # Safety
+    /// As [`softmax`].
+    unsafe fn new(task: &Softmax) -> Self;
+
+    /// Plus `offset`.
     ///
     /// # Safety
     /// As [`softmax`].
-    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self;
-
-    /// # Safety
-    /// As [`softmax`].
-    unsafe fn of(self, scores: S::V) -> S::V;
+    unsafe fn of(self, scores: S::V, offset: S::V) -> S::V;
 }
 
 /// Scores times a factor.
 #[derive(Clone, Copy)]
-pub(super) struct Scaled<V> {
-    factor: V,
-    offset: V,
-}
+pub(super) struct Scaled<V>(V);
 
 impl<S: Simd> Exponent<S> for Scaled<S::V> {
     #[inline(always)]
-    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self {
+    unsafe fn new(task: &Softmax) -> Self {
         // SAFETY: the caller's.
-        unsafe { Self { factor: S::splat(task.factor * unit), offset: S::splat(offset) } }
+        unsafe { Self(S::splat(task.factor)) }
     }
 
     #[inline(always)]
-    unsafe fn of(self, scores: S::V) -> S::V {
+    unsafe fn of(self, scores: S::V, offset: S::V) -> S::V {
         // SAFETY: the caller's.
-        unsafe { S::fma(scores, self.factor, self.offset) }
+        unsafe { S::fma(scores, self.0, offset) }
     }
 }
 
-/// An odd polynomial of scores.
+/// An odd polynomial of scores, which rises.
 #[derive(Clone, Copy)]
-pub(super) struct Odd<V> {
-    coefficients: [V; 7],
-    offset: V,
-}
+pub(super) struct Odd<V>([V; 7]);
 
 impl<S: Simd> Exponent<S> for Odd<S::V> {
     #[inline(always)]
-    unsafe fn new(task: &Softmax, unit: f32, offset: f32) -> Self {
+    unsafe fn new(task: &Softmax) -> Self {
         // SAFETY: the caller's.
         unsafe {
             let mut coefficients = [S::splat(0.0); 7];
             // A closure would be compiled without the features.
             for (vector, &c) in coefficients.iter_mut().zip(&task.polynomial) {
-                *vector = S::splat(c * unit);
+                *vector = S::splat(c);
             }
-            Self { coefficients, offset: S::splat(offset) }
+            Self(coefficients)
         }
     }
 
     #[inline(always)]
-    unsafe fn of(self, scores: S::V) -> S::V {
+    unsafe fn of(self, scores: S::V, offset: S::V) -> S::V {
         // SAFETY: the caller's.
         unsafe {
             let square = S::mul(scores, scores);
-            let [rest @ .., last] = self.coefficients;
+            let [rest @ .., last] = self.0;
             let mut p = last;
             for &c in rest.iter().rev() {
                 p = S::fma(p, square, c);
             }
-            S::fma(p, scores, self.offset)
+            S::fma(p, scores, offset)
         }
     }
 }
 
-/// Scores become weights, which are added to the sums. Maxima are neither read nor written.
+/// Scores become weights, which are added to the sums. Maxima are neither read nor written, unless the weights need them.
 ///
 /// # Safety
 /// The CPU has the features of `S`, the products of `P` have begun, and the pointers are good for what `Softmax` describes.
@@ -115,15 +99,53 @@ where
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     // SAFETY: as promised by the caller.
     unsafe {
-        let SmallExponents { maximum, unit, offset } = W::SMALL_EXPONENTS;
-        let exponent = E::new(task, unit, offset - maximum * unit);
-        for r in 0..task.rows {
-            P::keep_awake(r, W::ROWS_AWAKE);
-            *task.rescale.add(r) = 1.0;
-            let sums = task.sums.add(r * super::SUM_LANES);
-            let sum = W::weigh_small::<E, MASKED>(task, r, groups.clone(), exponent, S::load(sums));
-            S::store(sums, sum);
+        let exponent = E::new(task);
+        for first in (0..task.rows).step_by(GROUP) {
+            let rows = GROUP.min(task.rows - first);
+            let (mut shift, mut rescale) = ([0.0; GROUP], [1.0; GROUP]);
+            if W::NEEDS_MAXIMA {
+                let vectors = groups.start * W::VECTORS..groups.end * W::VECTORS;
+                (shift, rescale) = update_maxima::<S, E, MASKED>(task, exponent, first, vectors);
+            }
+            copy::<S>(rescale.as_ptr(), task.rescale.add(first), rows);
+            for r in 0..rows {
+                P::keep_awake(r, W::ROWS_AWAKE);
+                let sums = task.sums.add((first + r) * SUM_LANES);
+                let sum = S::mul(S::splat(rescale[r]), S::load(sums));
+                let (groups, shift) = (groups.clone(), S::splat(shift[r]));
+                S::store(sums, weigh::<S, W, E, MASKED>(task, first + r, groups, exponent, shift, sum));
+            }
         }
+    }
+}
+
+/// Includes the exponents of the group of rows from `first` on in their maxima; returns what is added to exponents, and what earlier sums are
+/// multiplied by.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn update_maxima<S: Simd, E: Exponent<S>, const MASKED: bool>(
+    task: &Softmax,
+    exponent: E,
+    first: usize,
+    vectors: Range<usize>,
+) -> ([f32; GROUP], [f32; GROUP]) {
+    let rows = first..task.rows.min(first + GROUP);
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let largest = match rows.len() {
+            GROUP => largest_scores::<S, Unchanged, MASKED>(task, first, GROUP, vectors),
+            rows => largest_scores::<S, Unchanged, MASKED>(task, first, rows, vectors),
+        };
+        let mut largest = S::reduce_max_of_each(&largest);
+        for v in (0..GROUP).step_by(S::LANES) {
+            let at = largest.as_mut_ptr().add(v);
+            // −∞ where nothing is kept becomes that or NaN, which is no larger than what was there.
+            S::store(at, exponent.of(S::load(at), S::splat(0.0)));
+        }
+        let max = std::slice::from_raw_parts_mut(task.max.add(rows.start), rows.len());
+        rescale::<S>(max, &largest, 1.0)
     }
 }
 
@@ -137,6 +159,7 @@ pub(super) unsafe fn weigh<S, W, E, const MASKED: bool>(
     r: usize,
     groups: Range<usize>,
     exponent: E,
+    shift: S::V,
     mut sum: S::V,
 ) -> S::V
 where
@@ -149,7 +172,7 @@ where
         let row = task.scores.add(r * TILE_KEYS);
         for group in groups {
             let first = group * W::VECTORS * S::LANES;
-            let mut low = exponent.of(S::load(row.add(first)));
+            let mut low = exponent.of(S::load(row.add(first)), shift);
             if MASKED {
                 low = S::keep(low, &*task.kept.add(r), first as u32);
             }
@@ -159,7 +182,7 @@ where
                 sum = S::add(sum, low);
                 continue;
             }
-            let mut high = exponent.of(S::load(row.add(first + S::LANES)));
+            let mut high = exponent.of(S::load(row.add(first + S::LANES)), shift);
             if MASKED {
                 high = S::keep(high, &*task.kept.add(r), (first + S::LANES) as u32);
             }

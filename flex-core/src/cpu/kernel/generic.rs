@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::bounded_softmax::{self, Exponent, SmallExponents};
 use super::simd::Simd;
 use super::{Product, Softmax, TILE_KEYS};
 
@@ -218,27 +217,8 @@ pub(super) trait WeightFormat<S: Simd> {
     /// The CPU has the features of `S`, and `task` memory for the weights.
     unsafe fn store(task: &Softmax, row: usize, group: usize, weights: [S::V; 2]);
 
-    /// What becomes of exponents that are known to be small.
-    const SMALL_EXPONENTS: SmallExponents = SmallExponents { maximum: 0.0, unit: 1.0, offset: 0.0 };
-
-    /// Turns the groups of vectors of a row of scores that are known to be small into weights, and adds them to `sum`.
-    ///
-    /// # Safety
-    /// As [`bounded_softmax::softmax`].
-    #[inline(always)]
-    unsafe fn weigh_small<E: Exponent<S>, const MASKED: bool>(
-        task: &Softmax,
-        row: usize,
-        groups: Range<usize>,
-        exponent: E,
-        sum: S::V,
-    ) -> S::V
-    where
-        Self: Sized,
-    {
-        // SAFETY: the caller's.
-        unsafe { bounded_softmax::weigh::<S, Self, E, MASKED>(task, row, groups, exponent, sum) }
-    }
+    /// Whether the largest weight must be 1, be scores as small as they may: it is rounded to itself.
+    const NEEDS_MAXIMA: bool = false;
 }
 
 /// Weights take the place of the scores.
@@ -265,6 +245,7 @@ pub(super) struct InBf16;
 
 impl<S: Simd> WeightFormat<S> for InBf16 {
     const VECTORS: usize = 2;
+    const NEEDS_MAXIMA: bool = true;
 
     #[inline(always)]
     unsafe fn exp2(x: S::V) -> S::V {
@@ -295,20 +276,12 @@ where
     let width = W::VECTORS * S::LANES;
     let groups = task.keys.start / width..task.keys.end.div_ceil(width);
     let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
-    for first in (0..task.rows).step_by(GROUP) {
-        let rows = GROUP.min(task.rows - first);
-        // SAFETY: as promised by the caller.
-        unsafe {
-            let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
-            for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                if C::TAKES_TIME {
-                    P::keep_awake(r, SLOW_ROWS);
-                }
-                *largest = row_max::<S, C, MASKED>(task, first + r, vectors.clone());
-            }
-            let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
-            let (shift, rescale) = rescale::<S>(max, &S::reduce_max_of_each(&largest), task.factor);
-            copy(rescale.as_ptr(), task.rescale.add(first), rows);
+    // SAFETY: as promised by the caller.
+    unsafe {
+        for first in (0..task.rows).step_by(GROUP) {
+            let rows = GROUP.min(task.rows - first);
+            let (shift, rescale) = update_maxima::<S, P, C, MASKED>(task, first, vectors.clone());
+            copy::<S>(rescale.as_ptr(), task.rescale.add(first), rows);
             let factor = S::splat(task.factor);
             for r in 0..rows {
                 P::keep_awake(r, W::ROWS_AWAKE);
@@ -338,6 +311,36 @@ where
                 S::store(sums, sum);
             }
         }
+    }
+}
+
+/// Includes the changed scores of the group of rows from `first` on in their maxima; returns what each row adds to its scores,
+/// and what it multiplies earlier sums and outputs by.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn update_maxima<S: Simd, P: Surroundings, C: Change<S>, const MASKED: bool>(
+    task: &Softmax,
+    first: usize,
+    vectors: Range<usize>,
+) -> ([f32; GROUP], [f32; GROUP]) {
+    let rows = GROUP.min(task.rows - first);
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if C::TAKES_TIME {
+            for r in 0..rows {
+                P::keep_awake(r, SLOW_ROWS);
+                C::change_row(task, first + r, vectors.clone());
+            }
+        }
+        // Of a whole group the maxima are in registers all the time.
+        let largest = match rows {
+            GROUP => largest_scores::<S, C, MASKED>(task, first, GROUP, vectors),
+            _ => largest_scores::<S, C, MASKED>(task, first, rows, vectors),
+        };
+        let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
+        rescale::<S>(max, &S::reduce_max_of_each(&largest), task.factor)
     }
 }
 
@@ -410,34 +413,56 @@ impl<S: Simd> Change<S> for Capped {
     }
 }
 
-/// The largest score in each lane of a row, as changed; what the row does not keep becomes −∞. A NaN is dropped here and
+/// The largest score in each lane of each row, as changed; what a row does not keep becomes −∞. A NaN is dropped here and
 /// comes back as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn row_max<S: Simd, C: Change<S>, const MASKED: bool>(
+pub(super) unsafe fn largest_scores<S: Simd, C: Change<S>, const MASKED: bool>(
     task: &Softmax,
-    r: usize,
+    first: usize,
+    rows: usize,
     vectors: Range<usize>,
-) -> S::V {
+) -> [S::V; GROUP] {
     // SAFETY: as promised by the caller.
     unsafe {
-        C::change_row(task, r, vectors.clone());
-        let row = task.scores.add(r * TILE_KEYS);
-        let mut largest = S::splat(f32::NEG_INFINITY);
-        for v in vectors {
-            let at = row.add(v * S::LANES);
-            let mut scores = C::change(task, r, v, S::load(at));
-            if MASKED {
-                scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+        let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
+        if MASKED {
+            // What a row keeps stays in registers.
+            for (r, largest) in largest[..rows].iter_mut().enumerate() {
+                for v in vectors.clone() {
+                    *largest = S::max(changed::<S, C, MASKED>(task, first + r, v), *largest);
+                }
             }
-            if MASKED || C::CHANGES {
-                S::store(at, scores);
+        } else {
+            for v in vectors {
+                for (r, largest) in largest[..rows].iter_mut().enumerate() {
+                    *largest = S::max(changed::<S, C, MASKED>(task, first + r, v), *largest);
+                }
             }
-            largest = S::max(scores, largest);
         }
         largest
+    }
+}
+
+/// The changed scores of vector `v` of a row, which are written if they are not what they were.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn changed<S: Simd, C: Change<S>, const MASKED: bool>(task: &Softmax, r: usize, v: usize) -> S::V {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let at = task.scores.add(r * TILE_KEYS + v * S::LANES);
+        let mut scores = C::change(task, r, v, S::load(at));
+        if MASKED {
+            scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
+        }
+        if MASKED || C::CHANGES {
+            S::store(at, scores);
+        }
+        scores
     }
 }
 
@@ -455,7 +480,7 @@ pub(super) unsafe fn rescale<S: Simd>(
     let (mut shift, mut rescale, mut group_max) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
     // SAFETY: as promised by the caller; a group is whole vectors.
     unsafe {
-        copy(max.as_ptr(), group_max.as_mut_ptr(), max.len());
+        copy::<S>(max.as_ptr(), group_max.as_mut_ptr(), max.len());
         for v in (0..GROUP).step_by(S::LANES) {
             let before = S::load(group_max.as_ptr().add(v));
             let largest = S::mul(S::load(largest.as_ptr().add(v)), S::splat(factor));
@@ -466,7 +491,7 @@ pub(super) unsafe fn rescale<S: Simd>(
             S::store(shift.as_mut_ptr().add(v), shifted);
             S::store(rescale.as_mut_ptr().add(v), S::exp2(S::add(before, shifted)));
         }
-        copy(group_max.as_ptr(), max.as_mut_ptr(), max.len());
+        copy::<S>(group_max.as_ptr(), max.as_mut_ptr(), max.len());
     }
     (shift, rescale)
 }
@@ -474,14 +499,17 @@ pub(super) unsafe fn rescale<S: Simd>(
 /// Copies some floats of a group; all of them as vectors.
 ///
 /// # Safety
-/// Both have so many floats, at most [`GROUP`].
+/// The CPU has the features of `S`, and both have so many floats, at most [`GROUP`].
 #[inline(always)]
-unsafe fn copy(from: *const f32, to: *mut f32, count: usize) {
+pub(super) unsafe fn copy<S: Simd>(from: *const f32, to: *mut f32, count: usize) {
     // SAFETY: the caller's.
     unsafe {
-        match count {
-            GROUP => to.copy_from_nonoverlapping(from, GROUP),
-            _ => to.copy_from_nonoverlapping(from, count),
+        if count < GROUP {
+            return to.copy_from_nonoverlapping(from, count);
+        }
+        // The compiler would make one call of both cases.
+        for v in (0..GROUP).step_by(S::LANES) {
+            S::store(to.add(v), S::load(from.add(v)));
         }
     }
 }

@@ -5,8 +5,6 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod bounded_softmax;
-#[cfg(target_arch = "x86_64")]
-mod fixed_point;
 mod generic;
 mod in_place;
 mod magnitudes;
@@ -35,7 +33,7 @@ pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
 use simd::Simd;
 use softmax::Softmax;
-pub(super) use softmax::{AddedBias, ScoreChange, Small, SoftmaxRows, WeightedRows};
+pub(super) use softmax::{AddedBias, ScoreChange, SoftmaxRows, WeightedRows};
 
 /// The keys of a tile: the length of a row of scores.
 pub(super) const TILE_KEYS: usize = 128;
@@ -108,12 +106,11 @@ pub(super) struct Kernels {
     softmax_between: [unsafe fn(&Softmax); 2],
     biased_softmax_between: [unsafe fn(&Softmax); 2],
     capped_softmax_between: [unsafe fn(&Softmax); 2],
-    /// The same where exponents are known to be small, proportional to scores or odd polynomials of them; first if the sums
-    /// are results, and then if they need not be more precise than the weights.
-    bounded_softmax_between: [[unsafe fn(&Softmax); 2]; 2],
-    /// What the maximum of a row is taken to be then.
-    maximum_of_small: [f32; 2],
-    bounded_odd_softmax_between: [[unsafe fn(&Softmax); 2]; 2],
+    /// The same where exponents are known to be small, proportional to scores or odd polynomials of them.
+    bounded_softmax_between: [unsafe fn(&Softmax); 2],
+    bounded_odd_softmax_between: [unsafe fn(&Softmax); 2],
+    /// Whether these look for maxima none the less.
+    pub(super) small_need_maxima: bool,
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
     #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
@@ -169,11 +166,6 @@ impl Kernels {
         }
     }
 
-    /// What the maximum of a row of scores that are known to be small is taken to be.
-    pub(super) fn maximum_of_small(&self, wants_sums: bool) -> f32 {
-        self.maximum_of_small[usize::from(!wants_sums)]
-    }
-
     /// As [`Multiplier::softmax`], where all keys count as they are and weights take the place of scores, rows of bf16
     /// where the packing has some.
     pub(super) fn softmax(&self, scores: &mut [f32], keys: Range<usize>, factor: f32, state: SoftmaxRows) {
@@ -223,7 +215,7 @@ unsafe fn exp2<S: Simd, W: WeightFormat<S>>(x: &mut [f32]) {
 macro_rules! kernels {
     (
         $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, weights $weights:ty,
-        small $small:ty, in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
+        in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
     ) => {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
@@ -256,11 +248,9 @@ macro_rules! kernels {
                 unsafe { generic::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn bounded<W: WeightFormat<$vectors>, E: Exponent<$vectors>, const MASKED: bool>(
-                task: &Softmax,
-            ) {
+            unsafe fn bounded<E: Exponent<$vectors>, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { bounded_softmax::softmax::<$vectors, $products, W, E, MASKED>(task) }
+                unsafe { bounded_softmax::softmax::<$vectors, $products, $weights, E, MASKED>(task) }
             }
             type Scaled = bounded_softmax::Scaled<<$vectors as Simd>::V>;
             type Odd = bounded_softmax::Odd<<$vectors as Simd>::V>;
@@ -301,18 +291,9 @@ macro_rules! kernels {
                     softmax_between::<generic::Capped, false>,
                     softmax_between::<generic::Capped, true>,
                 ],
-                maximum_of_small: [
-                    <$weights as WeightFormat<$vectors>>::SMALL_EXPONENTS.maximum,
-                    <$small as WeightFormat<$vectors>>::SMALL_EXPONENTS.maximum,
-                ],
-                bounded_softmax_between: [
-                    [bounded::<$weights, Scaled, false>, bounded::<$weights, Scaled, true>],
-                    [bounded::<$small, Scaled, false>, bounded::<$small, Scaled, true>],
-                ],
-                bounded_odd_softmax_between: [
-                    [bounded::<$weights, Odd, false>, bounded::<$weights, Odd, true>],
-                    [bounded::<$small, Odd, false>, bounded::<$small, Odd, true>],
-                ],
+                bounded_softmax_between: [bounded::<Scaled, false>, bounded::<Scaled, true>],
+                bounded_odd_softmax_between: [bounded::<Odd, false>, bounded::<Odd, true>],
+                small_need_maxima: <$weights as WeightFormat<$vectors>>::NEEDS_MAXIMA,
                 transpose,
                 transpose_sixteen,
                 exp2: exponentials,
@@ -323,43 +304,42 @@ macro_rules! kernels {
 
 kernels!(
     PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights generic::InF32,
-    small generic::InF32, in place generic::InF32, strip 4, columns 2, pad 8
+    in place generic::InF32, strip 4, columns 2, pad 8
 );
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     #[cfg(target_os = "linux")]
     use super::amx::Tiles;
-    use super::fixed_point::FixedPoint;
     use super::generic::{InBf16, InF32};
     use super::simd::{Avx2, Avx512, Bf16Dot};
     use super::*;
 
     kernels!(
-        AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, small InF32, in place InF32, strip 4, columns 2, pad 8,
+        AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, in place InF32, strip 4, columns 2, pad 8,
         features "avx2,fma"
     );
     kernels!(
-        AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, small InF32, in place InF32, strip 8, columns 2, pad 16,
+        AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, in place InF32, strip 8, columns 2, pad 16,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
     );
     kernels!(
-        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, small FixedPoint, in place InBf16, strip 8,
+        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, in place InBf16, strip 8,
         columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, small FixedPoint, in place InBf16, strip 16,
+        AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, in place InBf16, strip 16,
         columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, small Tiles<2>, in place InF32, strip 16,
+        AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, in place InF32, strip 16,
         columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, small Tiles<3>, in place InF32, strip 16,
+        AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, in place InF32, strip 16,
         columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
 }

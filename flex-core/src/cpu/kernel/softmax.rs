@@ -46,18 +46,9 @@ pub(in super::super) enum ScoreChange<'a> {
     Bias(f32, AddedBias<'a>),
     /// Multiplied by the scale, and capped.
     SoftCap(f32, SoftCap),
-    /// Nothing; all exponents are within ±[`LARGEST_EXPONENT`](super::LARGEST_EXPONENT), and the maximum of each row is
-    /// [what it is taken to be](super::Kernels::maximum_of_small).
-    Bounded(Small),
-}
-
-/// Scores whose exponents are known to be small.
-#[derive(Clone, Copy)]
-pub(in super::super) struct Small {
-    /// An odd polynomial of the score that is the exponent, instead of the product with the factor.
-    pub(in super::super) exponents: Option<OddPolynomial>,
-    /// Whether the sums of weights are results.
-    pub(in super::super) wants_sums: bool,
+    /// Nothing; all exponents are within ±[`LARGEST_EXPONENT`](super::LARGEST_EXPONENT): odd polynomials of scores, or their
+    /// products with the factor. Where [maxima are not needed](super::Kernels::small_need_maxima), all are 0 and stay it.
+    Bounded(Option<OddPolynomial>),
 }
 
 /// A bias of scores that is the same for all keys, or for all pairs of query and key, that are equally far apart.
@@ -142,15 +133,10 @@ impl Multiplier {
                 (task.scale, task.soft_cap) = (scale, soft_cap);
                 &self.kernels.capped_softmax_between
             }
-            ScoreChange::Bounded(Small { exponents, wants_sums }) => {
-                let functions = match exponents {
-                    None => &self.kernels.bounded_softmax_between,
-                    Some(polynomial) => {
-                        task.polynomial = polynomial;
-                        &self.kernels.bounded_odd_softmax_between
-                    }
-                };
-                &functions[usize::from(!wants_sums)]
+            ScoreChange::Bounded(None) => &self.kernels.bounded_softmax_between,
+            ScoreChange::Bounded(Some(polynomial)) => {
+                task.polynomial = polynomial;
+                &self.kernels.bounded_odd_softmax_between
             }
         };
         let softmax = functions[usize::from(kept.is_some())];

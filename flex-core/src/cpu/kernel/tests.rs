@@ -193,8 +193,7 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
         let caps = [30.0, 1.0, 0.1].map(|cap| SoftCap::new(cap, cap));
         let changes = biases.map(|bias| ScoreChange::Bias(scale, bias));
         let polynomial = [1.5, -0.7, 0.3, 0.0, 0.2, -0.1, 0.05];
-        let small = |exponents| ScoreChange::Bounded(Small { exponents, wants_sums: true });
-        let bounded = [small(None), small(Some(polynomial))];
+        let bounded = [ScoreChange::Bounded(None), ScoreChange::Bounded(Some(polynomial))];
         let changes = changes.into_iter().chain(caps.map(|cap| ScoreChange::SoftCap(scale, cap)));
         for change in changes.chain(bounded) {
             let is_bounded = matches!(change, ScoreChange::Bounded(_));
@@ -218,8 +217,8 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
                     let plain = f64::from(scores[r * TILE_KEYS + lane]);
                     let score = plain * f64::from(scale);
                     match change {
-                        ScoreChange::Nothing | ScoreChange::Bounded(Small { exponents: None, .. }) => plain,
-                        ScoreChange::Bounded(Small { exponents: Some(polynomial), .. }) => {
+                        ScoreChange::Nothing | ScoreChange::Bounded(None) => plain,
+                        ScoreChange::Bounded(Some(polynomial)) => {
                             let powers = polynomial.iter().enumerate();
                             powers.map(|(i, c)| f64::from(*c) * plain.powi(2 * i as i32 + 1)).sum()
                         }
@@ -249,57 +248,6 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
                 let got: f32 = sums[r * SUM_LANES..][..SUM_LANES].iter().sum();
                 assert!((f64::from(got) / sum - 1.0).abs() < 1e-5, "{got} for {sum} ({isa})");
                 assert!(!is_bounded || rescale[r] == 1.0, "{isa}");
-            }
-        }
-    }
-}
-
-/// Weights of small scores that are computed in numbers of 16 bits: little more than rounded to bf16, 0 where a key
-/// is not kept, and summed as they are.
-#[test]
-fn weights_of_sixteen_bits_are_powers_of_two() {
-    for (isa, kernels) in all_of_bf16() {
-        let rows = 2 * kernels.strip;
-        let maximum = f64::from(kernels.maximum_of_small(false));
-        let scores: Vec<f32> = numbers(rows * TILE_KEYS, 5).iter().map(|x| LARGEST_EXPONENT * x).collect();
-        let kept: Vec<_> = (0..rows as u32).map(|r| 7 * r % 50..(60 + 3 * r).min(128)).collect();
-        for kept in [None, Some(&kept)] {
-            for exponents in [None, Some([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])] {
-                let mut weights = scores.clone();
-                let (mut max, mut sums, mut rescale) =
-                    (vec![0.0; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
-                let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-                let multiplier = Multiplier::new(kernels);
-                let of_rows = WeightedRows {
-                    scores: &mut weights,
-                    weights: &mut [],
-                    keys: 0..TILE_KEYS,
-                    kept: kept.map(Vec::as_slice),
-                    change: ScoreChange::Bounded(Small { exponents, wants_sums: false }),
-                    factor: 1.0,
-                };
-                multiplier.softmax(of_rows, state);
-                let (mut squares, mut count) = (0.0, 0);
-                for r in 0..rows {
-                    let row: &[half::bf16] = bytemuck::cast_slice(&weights[r * TILE_KEYS..][..TILE_KEYS / 2]);
-                    for (lane, weight) in row.iter().enumerate() {
-                        let is_kept = kept.is_none_or(|kept| kept[r].contains(&(lane as u32)));
-                        if !is_kept {
-                            assert_eq!(weight.to_bits(), 0, "{isa}");
-                            continue;
-                        }
-                        let exact = (f64::from(scores[r * TILE_KEYS + lane]) - maximum).exp2();
-                        let error = f64::from(weight.to_f32()) / exact - 1.0;
-                        assert!(error.abs() < 1.15 * 2f64.powi(-8), "2^{} ({isa})", exact.log2());
-                        (squares, count) = (squares + error * error, count + 1);
-                    }
-                    let sum: f64 = row.iter().map(|weight| f64::from(weight.to_f32())).sum();
-                    let got: f32 = sums[r * SUM_LANES..][..SUM_LANES].iter().sum();
-                    assert!((f64::from(got) / sum - 1.0).abs() < 1e-6, "{got} for {sum} ({isa})");
-                }
-                // Rounding alone has 1.66e-3.
-                let error = (squares / f64::from(count)).sqrt();
-                assert!(error < 1.71e-3, "{error} ({isa})");
             }
         }
     }

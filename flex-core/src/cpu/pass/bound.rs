@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::super::item::{Item, Job};
-use super::super::kernel::{HeadRows, InPlace, LARGEST_EXPONENT, SUM_LANES, ScoreChange, Small};
+use super::super::kernel::{HeadRows, InPlace, LARGEST_EXPONENT, OddPolynomial, SUM_LANES, ScoreChange};
 use super::super::output::{self, FinishedRows};
 use super::visit::Visit;
 use super::{Pass, Stop};
@@ -17,7 +17,8 @@ const LEAST_SUM: f32 = 1e-18;
 pub(in super::super) struct Bound<'p> {
     /// The most that ‖query‖ · ‖key‖ may be.
     most: f32,
-    small: Small,
+    /// The exponents of scores, where they are not proportional to them.
+    exponents: Option<OddPolynomial>,
     kernels: &'static InPlace,
     query: &'p TensorRef<'p>,
     key: HeadRows<'p>,
@@ -28,9 +29,11 @@ pub(in super::super) struct Bound<'p> {
 }
 
 impl<'p> Bound<'p> {
-    /// `None` where scores are changed in ways that say nothing of their size, or the maximum is wanted.
+    /// `None` where scores are changed in ways that say nothing of their size, or maxima are needed.
     pub(in super::super) fn new(job: &'p Job<'p>, item: &Item) -> Option<Self> {
-        if job.wants_max || item.partial.is_some() {
+        // Nothing would be gained, or a result not be there.
+        let is_useless = if job.kernels.small_need_maxima { job.score.is_none() } else { job.wants_max };
+        if is_useless || item.partial.is_some() {
             return None;
         }
         let (of_query, factor) = job.factors();
@@ -47,7 +50,7 @@ impl<'p> Bound<'p> {
         HeadRows::new(query, item.batch, item.heads.start)?;
         Some(Self {
             most,
-            small: Small { exponents, wants_sums: job.wants_lse },
+            exponents,
             kernels: InPlace::new(job.isa, query.elements().dtype(), job.shape.head_dim, job.shape.value_dim),
             query,
             key: HeadRows::new(key, batch, item.kv_head)?,
@@ -75,41 +78,40 @@ impl<'p> Bound<'p> {
     }
 
     fn change(&self) -> ScoreChange<'static> {
-        ScoreChange::Bounded(self.small)
+        ScoreChange::Bounded(self.exponents)
     }
 }
 
 impl Pass<'_, '_> {
-    /// Whether the scores of a block and the packed keys are known to be small; sums and maxima of its rows are prepared for
+    /// Whether the scores of a block and the packed keys are known to be small; the maxima of its rows are prepared for
     /// either.
     pub(super) fn begin_keys(&mut self, slot: usize, is_asked: bool) -> bool {
         let Some(bound) = &self.bound else { return false };
+        let is_small = bound.holds(is_asked);
+        if self.job.kernels.small_need_maxima {
+            return is_small;
+        }
         let rows = slot..slot + self.sizes.block_rows;
-        let maximum = self.maximum_of_small();
         let max = &mut self.buffers.max[rows.clone()];
         // A row of scores that are not small has a maximum of its own.
-        if bound.holds(is_asked) && max.iter().all(|max| *max == maximum || *max == f32::NEG_INFINITY) {
-            max.fill(maximum);
+        if is_small && max.iter().all(|max| *max == 0.0 || *max == f32::NEG_INFINITY) {
+            max.fill(0.0);
             return true;
         }
         let sums = self.buffers.sums[rows.start * SUM_LANES..].as_chunks::<SUM_LANES>().0;
         for (max, sums) in max.iter_mut().zip(sums) {
-            // No maximum of scores is one as long as there is no score.
-            if *max == maximum && *sums == [0.0; SUM_LANES] {
+            // It is no maximum of scores as long as there is no score.
+            if *max == 0.0 && *sums == [0.0; SUM_LANES] {
                 *max = f32::NEG_INFINITY;
             }
         }
         false
     }
 
-    /// What the maximum of a row of small scores is taken to be.
-    fn maximum_of_small(&self) -> f32 {
-        self.job.kernels.maximum_of_small(self.job.wants_lse)
-    }
-
     /// Makes sure that the sums of values of a block lost nothing where no maximum was subtracted from scores.
     pub(super) fn check_sums(&self, rows: &FinishedRows) -> Result<(), Stop> {
-        if self.bound.is_some() && rows.max.contains(&self.maximum_of_small()) {
+        let may_lose = self.bound.is_some() && !self.job.kernels.small_need_maxima;
+        if may_lose && rows.max.contains(&0.0) {
             let largest = output::largest_magnitude(self.job.isa, rows.weighted);
             if !(LEAST_SUM..=f32::MAX).contains(&largest) {
                 return Err(Stop::OutOfRange);
