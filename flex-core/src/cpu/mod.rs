@@ -105,7 +105,10 @@ fn attention_with(
         problem,
         shape,
         isa,
-        kernels: Kernels::new(isa, problem.query.dtype()),
+        kernels: match (Kernels::new(isa, problem.query.dtype()), &lse) {
+            (kernels, Some(_)) => kernels,
+            (kernels, None) => kernels.without_sums(),
+        },
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),

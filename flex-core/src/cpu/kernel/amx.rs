@@ -26,7 +26,7 @@ pub(super) struct Tiles<const PLANES: usize>;
 static WHOLE_REGISTERS: Configuration = Configuration::new([(16, 16); 8]);
 
 /// The elements of a row that a tile register holds, and the columns of a panel and of a block of sums.
-const WIDTH: usize = 32;
+pub(super) const WIDTH: usize = 32;
 
 /// The cache lines of two tiles of the right side, side by side.
 const TILE_LINES: usize = 2 * TILE_ROWS;
@@ -416,9 +416,9 @@ impl<const PLANES: usize> WeightFormat<Avx512> for Tiles<PLANES> {
     const ROWS_AWAKE: usize = SLOW_ROWS;
 
     #[inline(always)]
-    unsafe fn exp2(x: <Avx512 as Simd>::V) -> <Avx512 as Simd>::V {
+    unsafe fn exp2<const SMALL: bool>(x: <Avx512 as Simd>::V) -> <Avx512 as Simd>::V {
         // SAFETY: the caller's.
-        unsafe { if PLANES == 3 { Avx512::exp2(x) } else { Avx512::exp2_for_bf16(x) } }
+        unsafe { if PLANES == 3 { Avx512::exp2::<SMALL>(x) } else { Avx512::exp2_for_bf16::<SMALL>(x) } }
     }
 
     #[inline(always)]

@@ -176,7 +176,7 @@ where
             if MASKED {
                 low = S::keep(low, &*task.kept.add(r), first as u32);
             }
-            let low = W::exp2(low);
+            let low = W::exp2::<true>(low);
             if W::VECTORS == 1 {
                 W::store(task, r, group, [low, low]);
                 sum = S::add(sum, low);
@@ -186,7 +186,7 @@ where
             if MASKED {
                 high = S::keep(high, &*task.kept.add(r), (first + S::LANES) as u32);
             }
-            let high = W::exp2(high);
+            let high = W::exp2::<true>(high);
             W::store(task, r, group, [low, high]);
             sum = S::add(sum, S::add(low, high));
         }

@@ -209,7 +209,7 @@ pub(super) trait WeightFormat<S: Simd> {
     ///
     /// # Safety
     /// As that of [`Simd`].
-    unsafe fn exp2(x: S::V) -> S::V;
+    unsafe fn exp2<const SMALL: bool>(x: S::V) -> S::V;
 
     /// Writes the weights of a group of vectors of a row, whose scores have been read.
     ///
@@ -228,9 +228,9 @@ impl<S: Simd> WeightFormat<S> for InF32 {
     const VECTORS: usize = 1;
 
     #[inline(always)]
-    unsafe fn exp2(x: S::V) -> S::V {
+    unsafe fn exp2<const SMALL: bool>(x: S::V) -> S::V {
         // SAFETY: the caller's.
-        unsafe { S::exp2(x) }
+        unsafe { S::exp2::<SMALL>(x) }
     }
 
     #[inline(always)]
@@ -248,15 +248,35 @@ impl<S: Simd> WeightFormat<S> for InBf16 {
     const NEEDS_MAXIMA: bool = true;
 
     #[inline(always)]
-    unsafe fn exp2(x: S::V) -> S::V {
+    unsafe fn exp2<const SMALL: bool>(x: S::V) -> S::V {
         // SAFETY: the caller's.
-        unsafe { S::exp2_for_bf16(x) }
+        unsafe { S::exp2_for_bf16::<SMALL>(x) }
     }
 
     #[inline(always)]
     unsafe fn store(task: &Softmax, row: usize, group: usize, [low, high]: [S::V; 2]) {
         // SAFETY: the caller's.
         unsafe { S::store_bf16(task.weights.add(row * TILE_KEYS + group * S::LANES), low, high) }
+    }
+}
+
+/// The same where the sum of weights need not be more precise than they are.
+pub(super) struct InCoarseBf16;
+
+impl<S: Simd> WeightFormat<S> for InCoarseBf16 {
+    const VECTORS: usize = <InBf16 as WeightFormat<S>>::VECTORS;
+    const NEEDS_MAXIMA: bool = <InBf16 as WeightFormat<S>>::NEEDS_MAXIMA;
+
+    #[inline(always)]
+    unsafe fn exp2<const SMALL: bool>(x: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::exp2_coarse::<SMALL>(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(task: &Softmax, row: usize, group: usize, weights: [S::V; 2]) {
+        // SAFETY: the caller's.
+        unsafe { <InBf16 as WeightFormat<S>>::store(task, row, group, weights) }
     }
 }
 
@@ -298,13 +318,13 @@ where
                 let mut sum = S::mul(S::splat(rescale[r]), S::load(sums));
                 for group in groups.clone() {
                     let at = row.add(group * width);
-                    let low = W::exp2(S::fma(S::load(at), factor, shift));
+                    let low = W::exp2::<false>(S::fma(S::load(at), factor, shift));
                     if W::VECTORS == 1 {
                         W::store(task, first + r, group, [low, low]);
                         sum = S::add(sum, low);
                         continue;
                     }
-                    let high = W::exp2(S::fma(S::load(at.add(S::LANES)), factor, shift));
+                    let high = W::exp2::<false>(S::fma(S::load(at.add(S::LANES)), factor, shift));
                     W::store(task, first + r, group, [low, high]);
                     sum = S::add(sum, S::add(low, high));
                 }
@@ -489,7 +509,7 @@ pub(super) unsafe fn rescale<S: Simd>(
             // Where there is no score yet, any number will do.
             let shifted = S::mul(S::max(now, S::splat(f32::MIN)), S::splat(-1.0));
             S::store(shift.as_mut_ptr().add(v), shifted);
-            S::store(rescale.as_mut_ptr().add(v), S::exp2(S::add(before, shifted)));
+            S::store(rescale.as_mut_ptr().add(v), S::exp2::<false>(S::add(before, shifted)));
         }
         copy::<S>(group_max.as_ptr(), max.as_mut_ptr(), max.len());
     }

@@ -149,6 +149,17 @@ impl Kernels {
         }
     }
 
+    /// The kernels to use where the sums of weights are no results.
+    pub(super) fn without_sums(&'static self) -> &'static Self {
+        match self.packing {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Packing::Bf16Tiles => &x86::AMX_COARSE,
+            #[cfg(target_arch = "x86_64")]
+            Packing::Bf16Pairs => &x86::AVX512_COARSE_BF16,
+            _ => self,
+        }
+    }
+
     /// How many rows must meet each packed key for [others](Self::for_all_numbers) to be slower, on average.
     pub(super) fn least_reuse(&self) -> u64 {
         match self.packing.planes() {
@@ -207,7 +218,7 @@ impl Kernels {
 unsafe fn exp2<S: Simd, W: WeightFormat<S>>(x: &mut [f32]) {
     for chunk in x.chunks_exact_mut(S::LANES) {
         // SAFETY: the chunk is one vector.
-        unsafe { S::store(chunk.as_mut_ptr(), W::exp2(S::load(chunk.as_ptr()))) }
+        unsafe { S::store(chunk.as_mut_ptr(), W::exp2::<false>(S::load(chunk.as_ptr()))) }
     }
 }
 
@@ -311,7 +322,7 @@ kernels!(
 mod x86 {
     #[cfg(target_os = "linux")]
     use super::amx::Tiles;
-    use super::generic::{InBf16, InF32};
+    use super::generic::{InBf16, InCoarseBf16, InF32};
     use super::simd::{Avx2, Avx512, Bf16Dot};
     use super::*;
 
@@ -330,6 +341,15 @@ mod x86 {
     #[cfg(target_os = "linux")]
     kernels!(
         AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, in place InBf16, strip 16,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
+    kernels!(
+        AVX512_COARSE_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InCoarseBf16, in place InBf16, strip 8,
+        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+    );
+    #[cfg(target_os = "linux")]
+    kernels!(
+        AMX_COARSE, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InCoarseBf16, in place InBf16, strip 16,
         columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]

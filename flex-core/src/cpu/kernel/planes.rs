@@ -5,11 +5,9 @@
 
 use std::arch::x86_64::*;
 
+use super::amx::WIDTH;
 use super::magnitudes::{LANES, Magnitudes};
 use super::simd::{Avx512, Simd, transpose16};
-
-/// The columns of a panel, and twice the units of a row of a tile.
-const PANEL: usize = 32;
 
 /// [`Magnitudes`] in registers.
 struct Tracked {
@@ -154,7 +152,7 @@ pub(super) unsafe fn keys<const PLANES: usize>(
             }
             let [low, high] = halves;
             for unit in 0..LANES {
-                let to = to.as_mut_ptr().add((first / 2 + unit) * PANEL);
+                let to = to.as_mut_ptr().add((first / 2 + unit) * WIDTH);
                 split::<PLANES>(low[unit], high[unit], to, plane, &mut tracked);
             }
         }
@@ -178,8 +176,8 @@ pub(super) unsafe fn values<const PLANES: usize>(
     unsafe {
         let mut tracked = Tracked::load(magnitudes);
         let columns = low.len();
-        for column in (0..columns.next_multiple_of(PANEL)).step_by(LANES) {
-            let to = to.as_mut_ptr().add(column / PANEL * panel + column % PANEL);
+        for column in (0..columns.next_multiple_of(WIDTH)).step_by(LANES) {
+            let to = to.as_mut_ptr().add(column / WIDTH * panel + column % WIDTH);
             let (low, high) = (vector(low.as_ptr(), column, columns), vector(high.as_ptr(), column, columns));
             split::<PLANES>(low, high, to, plane, &mut tracked);
         }

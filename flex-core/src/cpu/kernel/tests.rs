@@ -75,6 +75,18 @@ fn exp2_of_weights_that_become_bf16_is_close_enough_for_sums_too() {
 }
 
 #[test]
+fn coarse_powers_of_two_are_far_better_than_bf16_rounds() {
+    for (isa, kernels) in all_of_bf16() {
+        let coarse = kernels.without_sums();
+        let worst = worst_exp2(isa, coarse, |got, exact, _| (got - exact).abs() / exact);
+        assert!(worst <= 1e-5, "off by {worst:e} ({isa})");
+        let mut of_zero = vec![0.0; coarse.lanes];
+        coarse.exp2(&mut of_zero);
+        assert!(of_zero.iter().all(|x| *x == 1.0), "the largest weight is exact ({isa})");
+    }
+}
+
+#[test]
 fn products_are_those_of_plain_loops() {
     for (isa, kernels) in all_of_f32() {
         for head_dim in [1, 2, 5, 64] {

@@ -225,7 +225,7 @@ impl Exponentials {
             let scores = Avx512::load(self.scores.add(row * TILE_KEYS + group * TILE_ROWS));
             let factor = Avx512::splat(*self.factor.get_unchecked(row));
             let shift = Avx512::splat(*self.shift.get_unchecked(row));
-            let weights = Avx512::exp2(Avx512::fma(scores, factor, shift));
+            let weights = Avx512::exp2::<false>(Avx512::fma(scores, factor, shift));
             let sums = self.sums.add(row * SUM_LANES);
             Avx512::store(sums, Avx512::add(Avx512::load(sums), weights));
             let weights = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(weights));

@@ -30,13 +30,20 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger one; `b` where one is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds.
-    unsafe fn exp2(x: Self::V) -> Self::V;
+    /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds; if it is
+    /// `SMALL`, only for −∞ and from −126 on.
+    unsafe fn exp2<const SMALL: bool>(x: Self::V) -> Self::V;
     /// 2ˣ within 2⁻²² of itself, for weights that become bf16; the rest as [`exp2`](Self::exp2).
     #[inline(always)]
-    unsafe fn exp2_for_bf16(x: Self::V) -> Self::V {
+    unsafe fn exp2_for_bf16<const SMALL: bool>(x: Self::V) -> Self::V {
         // SAFETY: the caller's.
-        unsafe { Self::exp2(x) }
+        unsafe { Self::exp2::<SMALL>(x) }
+    }
+    /// 2ˣ within 10⁻⁵ of itself, and 1 for 0; the rest as [`exp2`](Self::exp2).
+    #[inline(always)]
+    unsafe fn exp2_coarse<const SMALL: bool>(x: Self::V) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { Self::exp2::<SMALL>(x) }
     }
     unsafe fn reduce_max(x: Self::V) -> f32;
     /// The largest float of each of sixteen vectors.
@@ -103,6 +110,10 @@ const EXP2_FROM_FLOOR: [f32; 6] =
 const EXP2_FOR_BF16: [f32; 6] =
     [0.999_999_94, 0.693_153_1, 0.240_153_61, 0.055_826_318, 0.008_989_341, 0.001_877_576_7];
 
+/// The coefficients of 2ᶠ on [0, 1], within 3·10⁻⁶ of it, lowest power first.
+#[cfg(target_arch = "x86_64")]
+const EXP2_COARSE: [f32; 5] = [1.0, 0.693_044_84, 0.241_280_21, 0.052_242_465, 0.013_426_69];
+
 /// 1.5 · 2²³, whose last digit is 1, and whose low bits are 0.
 const ROUND: f32 = 12_582_912.0;
 
@@ -158,7 +169,7 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: Self::V) -> Self::V {
+    unsafe fn exp2<const SMALL: bool>(x: Self::V) -> Self::V {
         // The sum is rounded to the nearest integer, which is then in the low bits.
         std::array::from_fn(|i| {
             let x = x[i];

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{EXP2, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND, Simd};
+use super::{EXP2, EXP2_COARSE, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND, Simd};
 use crate::rows::Fused;
 
 /// Eight floats.
@@ -53,7 +53,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: __m256) -> __m256 {
+    unsafe fn exp2<const SMALL: bool>(x: __m256) -> __m256 {
         unsafe {
             // False for NaN, so that a NaN is kept.
             let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(-126.0));
@@ -247,8 +247,8 @@ impl Simd for Bf16Dot {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: __m512) -> __m512 {
-        unsafe { Avx512::exp2(x) }
+    unsafe fn exp2<const SMALL: bool>(x: __m512) -> __m512 {
+        unsafe { Avx512::exp2::<SMALL>(x) }
     }
 
     #[inline(always)]
@@ -280,6 +280,50 @@ unsafe fn max_of_pairs(a: __m512, b: __m512) -> __m512 {
 unsafe fn max_of_quarters(a: __m512, b: __m512) -> __m512 {
     // SAFETY: the caller's.
     unsafe { _mm512_max_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)) }
+}
+
+/// x − ⌊x⌋; 0 for −∞.
+///
+/// # Safety
+/// The CPU has AVX-512 DQ.
+#[inline(always)]
+unsafe fn above_floor(x: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x) }
+}
+
+/// A polynomial of the given coefficients, lowest power first.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn horner<const N: usize>(coefficients: &[f32; N], x: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut p = _mm512_set1_ps(coefficients[N - 1]);
+        for &c in coefficients[..N - 1].iter().rev() {
+            p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(c));
+        }
+        p
+    }
+}
+
+/// `y · 2^⌊x⌋`, or 0 where x is less than −126; if it is `SMALL`, only where it is −∞.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn times_floor_of_power<const SMALL: bool>(y: __m512, x: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe {
+        if SMALL {
+            return _mm512_scalef_ps(y, x);
+        }
+        // Not less than: true for NaN, so that a NaN is kept.
+        let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
+        // The power of two takes the floor itself.
+        _mm512_maskz_scalef_ps(normal, y, x)
+    }
 }
 
 /// Sixteen floats.
@@ -329,35 +373,22 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn exp2(x: __m512) -> __m512 {
+    unsafe fn exp2<const SMALL: bool>(x: __m512) -> __m512 {
         unsafe {
-            // Not less than: true for NaN, so that a NaN is kept.
-            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
-            // x − ⌊x⌋; the power of two below takes the floor itself.
-            let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
-            let [rest @ .., last] = EXP2_FROM_FLOOR;
-            let mut p = _mm512_set1_ps(last);
-            for &c in rest.iter().rev() {
-                p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
-            }
-            let y = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
-            _mm512_maskz_scalef_ps(normal, y, x)
+            let f = above_floor(x);
+            let p = _mm512_fmadd_ps(horner(&EXP2_FROM_FLOOR, f), f, _mm512_set1_ps(1.0));
+            times_floor_of_power::<SMALL>(p, x)
         }
     }
 
     #[inline(always)]
-    unsafe fn exp2_for_bf16(x: __m512) -> __m512 {
-        unsafe {
-            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(-126.0));
-            // x − ⌊x⌋; the power of two below takes the floor itself.
-            let f = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
-            let [rest @ .., last] = EXP2_FOR_BF16;
-            let mut p = _mm512_set1_ps(last);
-            for &c in rest.iter().rev() {
-                p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
-            }
-            _mm512_maskz_scalef_ps(normal, p, x)
-        }
+    unsafe fn exp2_for_bf16<const SMALL: bool>(x: __m512) -> __m512 {
+        unsafe { times_floor_of_power::<SMALL>(horner(&EXP2_FOR_BF16, above_floor(x)), x) }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_coarse<const SMALL: bool>(x: __m512) -> __m512 {
+        unsafe { times_floor_of_power::<SMALL>(horner(&EXP2_COARSE, above_floor(x)), x) }
     }
 
     /// A tree of maxima that transposes on its way: half as many rows a step, which hold half as much of each.
