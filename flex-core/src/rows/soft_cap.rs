@@ -69,7 +69,7 @@ impl SoftCap {
 
     /// The logarithm to base 2 of eˢ of capped scores s, as an odd polynomial of scores that are still to be multiplied by
     /// `scale`; and how large these may be after that, for the polynomial to be within 1 ulp or so and at most `most`.
-    /// `None` where an f32 does not hold the coefficients.
+    /// `None` where an f32 does not hold the coefficients, or the cap turns scores round.
     pub(crate) fn exponents(&self, scale: f32, most: f32) -> Option<(f32, [f32; 7])> {
         let [divisor, cap, scale] = [self.divisor, self.cap, scale].map(f64::from);
         let mut power = cap * std::f64::consts::LOG2_E;
@@ -83,7 +83,7 @@ impl SoftCap {
             coefficient
         });
         let is_exact = coefficients.iter().all(|c| c.is_normal());
-        is_exact.then_some((most.min(divisor.abs()) as f32, coefficients))
+        (is_exact && coefficients[0] > 0.0).then_some((most.min(divisor.abs()) as f32, coefficients))
     }
 
     /// The way for a row of scores, given as their bits.

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{RowEvaluator, RowProgram, ScoreRows};
+use super::{RowEvaluator, RowProgram, ScoreRows, SoftCap};
 use crate::analysis::interpret::{Interpreter, Point};
 use crate::capture::{Capture, CaptureValue, IntoArray, View};
 use crate::ir::semantics::Value;
@@ -220,6 +220,33 @@ fn vector_functions_of_score_mods_are_close() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn exponents_of_soft_caps_are_odd_polynomials_of_small_scores() {
+    for (divisor, cap, scale) in
+        [(20.0f32, 20.0f32, 1.0f32), (50.0, 30.0, 0.125), (0.3, 0.2, 7.0), (-3.0, -3.0, 1.0)]
+    {
+        let soft_cap = SoftCap::new(divisor, cap);
+        let most_exponent = 31.0;
+        let (most, coefficients) = soft_cap.exponents(scale, most_exponent).unwrap();
+        assert!(most <= divisor.abs() && f64::from(most) * f64::from(cap / divisor) <= 31.0);
+        for i in -1000..=1000 {
+            let score = most / scale * i as f32 / 1000.0;
+            let square = score * score;
+            let got = coefficients.iter().rev().fold(0.0, |p: f32, c| p.mul_add(square, *c)) * score;
+            let [scaled, divisor, cap] = [score * scale, divisor, cap].map(f64::from);
+            let exact = (scaled / divisor).tanh() * cap * std::f64::consts::LOG2_E;
+            assert!((f64::from(got) - exact).abs() <= 2.5e-7 * exact.abs(), "{got} for {exact}");
+            assert!(got.abs() <= most_exponent);
+        }
+    }
+    // It falls, has coefficients out of range, or is none.
+    for (divisor, cap) in
+        [(-3.0, 7.0), (3.0, -7.0), (1e4, 1e4), (1e-5, 1e-5), (0.0, 1.0), (1.0, 0.0), (f32::NAN, 1.0)]
+    {
+        assert_eq!(SoftCap::new(divisor, cap).exponents(1.0, 31.0), None);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) trait Exponent<S: Simd>: Copy {
     /// As [`softmax`].
     unsafe fn new(task: &Softmax) -> Self;
 
-    /// Plus `offset`.
+    /// Those of some scores, plus `offset`. Larger scores have larger ones.
     ///
     /// # Safety
     /// As [`softmax`].
@@ -50,7 +50,7 @@ impl<S: Simd> Exponent<S> for Scaled<S::V> {
     }
 }
 
-/// An odd polynomial of scores, which rises.
+/// An odd polynomial of scores.
 #[derive(Clone, Copy)]
 pub(super) struct Odd<V>([V; 7]);
 
@@ -119,8 +119,8 @@ where
     }
 }
 
-/// Includes the exponents of the group of rows from `first` on in their maxima; returns what is added to exponents, and what earlier sums are
-/// multiplied by.
+/// Includes the exponents of the group of rows from `first` on in their maxima; returns what is added to exponents, and
+/// what earlier sums are multiplied by.
 ///
 /// # Safety
 /// As [`softmax`].
