@@ -699,6 +699,35 @@ fn small_scores_and_large_ones_take_their_turns() {
     }
 }
 
+/// Rows that keep none of the keys with small scores that other rows of their block keep, and then keys whose weights would all
+/// be 0 beside a score of 0.
+#[test]
+fn rows_without_small_scores_find_their_maximum() {
+    let mut rng = StdRng::seed_from_u64(19);
+    let (q_len, kv_len, d) = (70, 3000, 32);
+    let later_keys = mask_of(
+        |b, [_, _, q, kv]| {
+            let forty = b.constant(40);
+            let first = b.binary(BinaryOp::Mul, q, forty);
+            b.binary(BinaryOp::Ge, kv, first)
+        },
+        vec![],
+    );
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let (q, k) = ([1, 1, q_len, d], [1, 1, kv_len, d]);
+        let mut case = Case::contiguous(&mut rng, dtype, q, k, k);
+        case.query.data = Data::new(dtype, vec![1.0; q_len * d]);
+        let keys = (0..kv_len * d).map(|i| if i / d < 1024 { 0.0 } else { -6.25 });
+        case.key.data = Data::new(dtype, keys.collect());
+        let mask = block_mask(&later_keys, case.extent(), 128);
+        for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+            let problem = Problem { block_mask: Some(&mask), scale: Some(1.0), ..case.problem() };
+            case.check(&problem, &options);
+        }
+    }
+}
+
 /// Scores that are nearly too large to do without their maximum, beside values that they would make infinite.
 #[test]
 fn large_values_do_not_overflow_beside_small_scores() {
