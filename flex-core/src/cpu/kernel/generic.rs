@@ -38,6 +38,41 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
     }
 }
 
+/// The steps that are summed in one chain of additions. Two sums of half as many have fewer roundings than one.
+const CHAIN: usize = 16;
+
+/// The same from zero, in chains of at most [`CHAIN`] steps.
+///
+/// # Safety
+/// As [`accumulate`].
+#[inline(always)]
+unsafe fn accumulate_in_chains<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
+    mut a: *const f32,
+    row: usize,
+    mut b: *const f32,
+    b_step: usize,
+    steps: usize,
+) -> [[S::V; NV]; MR] {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut all = [[S::splat(0.0); NV]; MR];
+        let mut left = steps;
+        while left > 0 {
+            let chain = left.min(CHAIN);
+            let mut sums = [[S::splat(0.0); NV]; MR];
+            accumulate::<S, MR, NV, STEP>(&mut sums, a, row, b, b_step, chain);
+            for (all, sums) in all.iter_mut().zip(sums) {
+                for (all, sum) in all.iter_mut().zip(sums) {
+                    *all = S::add(*all, sum);
+                }
+            }
+            (a, b) = (a.add(chain * STEP), b.add(chain * b_step));
+            left -= chain;
+        }
+        all
+    }
+}
+
 /// What goes on around a softmax.
 pub(super) trait Surroundings {
     /// Keeps the unit that multiplies from falling asleep while `_rows` rows pass. Called for each row.
@@ -95,13 +130,12 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
 ) {
     // SAFETY: as promised by the caller.
     unsafe {
-        let mut acc = [[S::splat(0.0); NV]; MR];
         let left = task.left.add(strip * task.left_strip);
         let right = task.right.add(column / panel * task.right_panel + column % panel);
-        match task.left_row {
-            1 => accumulate::<S, MR, NV, MR>(&mut acc, left, 1, right, panel, task.extent),
-            row => accumulate::<S, MR, NV, 1>(&mut acc, left, row, right, panel, task.extent),
-        }
+        let acc = match task.left_row {
+            1 => accumulate_in_chains::<S, MR, NV, MR>(left, 1, right, panel, task.extent),
+            row => accumulate_in_chains::<S, MR, NV, 1>(left, row, right, panel, task.extent),
+        };
         let out = task.out.wrapping_add(strip * task.out_strip + column);
         for (r, row) in acc.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
@@ -147,11 +181,9 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                 unsafe {
                     let out = task.out.add(strip * task.out_strip + panel * nr);
                     // The keys of a window are summed by themselves: thousands in a row would lose digits.
-                    let mut acc = [[S::splat(0.0); NV]; MR];
                     let left = task.left.add(strip * task.left_strip + units.start);
                     let right = task.right.add(panel * task.right_panel + units.start * task.right_step);
-                    accumulate::<S, MR, NV, 1>(
-                        &mut acc,
+                    let acc = accumulate_in_chains::<S, MR, NV, 1>(
                         left,
                         TILE_KEYS,
                         right,
