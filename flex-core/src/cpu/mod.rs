@@ -46,7 +46,8 @@ pub use read::ReadLoop;
 ///
 /// `out` is contiguous `[batch, heads, q_len, value_dim]` in the dtype of query; `lse` (natural logarithm of the sum of
 /// exponentials) and `max_scores` (the largest modified score) are contiguous `[batch, heads, q_len]`. Products and sums
-/// are f32, whatever the dtype.
+/// are f32, whatever the dtype. Results that are not wanted need not be computed, so that the last digit of `out` may depend
+/// on which are.
 ///
 /// # Errors
 /// If the problem does not fit together, a buffer has the wrong dtype or length, or a mod faults: then the contents of

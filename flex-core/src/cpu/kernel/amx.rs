@@ -14,7 +14,8 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::generic::{Products, SLOW_ROWS, Surroundings, WeightFormat, multiply};
+use super::generic::{Products, Surroundings};
+use super::online_softmax::{SLOW_ROWS, WeightFormat, multiply};
 use super::simd::{Avx512, Simd};
 use super::softmax::Softmax;
 use super::tile_unit::{self, Configuration, Session, TILE_ROWS, TILE_UNITS};

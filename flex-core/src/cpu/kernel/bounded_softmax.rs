@@ -7,10 +7,11 @@
 
 use std::ops::Range;
 
-use super::generic::{GROUP, Surroundings, Unchanged, WeightFormat, copy, largest_scores, rescale};
+use super::SUM_LANES;
+use super::generic::Surroundings;
+use super::online_softmax::{Exponent, GROUP, Unchanged, WeightFormat, copy, largest_scores, rescale, weigh};
 use super::simd::Simd;
 use super::softmax::Softmax;
-use super::{SUM_LANES, TILE_KEYS};
 
 /// The most that an exponent of 2 may be for the softmax to do without the maximum. Weights are far from where they lose
 /// digits then; sums of values that are very large or very small beside them are [noticed](super::super::pass).
@@ -18,37 +19,6 @@ pub(in super::super) const LARGEST_EXPONENT: f32 = 31.0;
 
 /// The coefficients of an odd polynomial, lowest power first.
 pub(in super::super) type OddPolynomial = [f32; 7];
-
-/// The exponents of scores.
-pub(super) trait Exponent<S: Simd>: Copy {
-    /// # Safety
-    /// As [`softmax`].
-    unsafe fn new(task: &Softmax) -> Self;
-
-    /// Those of some scores, plus `offset`. Larger scores have larger ones.
-    ///
-    /// # Safety
-    /// As [`softmax`].
-    unsafe fn of(self, scores: S::V, offset: S::V) -> S::V;
-}
-
-/// Scores times a factor.
-#[derive(Clone, Copy)]
-pub(super) struct Scaled<V>(V);
-
-impl<S: Simd> Exponent<S> for Scaled<S::V> {
-    #[inline(always)]
-    unsafe fn new(task: &Softmax) -> Self {
-        // SAFETY: the caller's.
-        unsafe { Self(S::splat(task.factor)) }
-    }
-
-    #[inline(always)]
-    unsafe fn of(self, scores: S::V, offset: S::V) -> S::V {
-        // SAFETY: the caller's.
-        unsafe { S::fma(scores, self.0, offset) }
-    }
-}
 
 /// An odd polynomial of scores.
 #[derive(Clone, Copy)]
@@ -113,7 +83,7 @@ where
                 let sums = task.sums.add((first + r) * SUM_LANES);
                 let sum = S::mul(S::splat(rescale[r]), S::load(sums));
                 let (groups, shift) = (groups.clone(), S::splat(shift[r]));
-                S::store(sums, weigh::<S, W, E, MASKED>(task, first + r, groups, exponent, shift, sum));
+                S::store(sums, weigh::<S, W, E, true, MASKED>(task, first + r, groups, exponent, shift, sum));
             }
         }
     }
@@ -146,50 +116,5 @@ unsafe fn update_maxima<S: Simd, E: Exponent<S>, const MASKED: bool>(
         }
         let max = std::slice::from_raw_parts_mut(task.max.add(rows.start), rows.len());
         rescale::<S>(max, &largest, 1.0)
-    }
-}
-
-/// A row of scores becomes weights, which are added to the sums.
-///
-/// # Safety
-/// As [`softmax`].
-#[inline(always)]
-pub(super) unsafe fn weigh<S, W, E, const MASKED: bool>(
-    task: &Softmax,
-    r: usize,
-    groups: Range<usize>,
-    exponent: E,
-    shift: S::V,
-    mut sum: S::V,
-) -> S::V
-where
-    S: Simd,
-    W: WeightFormat<S>,
-    E: Exponent<S>,
-{
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let row = task.scores.add(r * TILE_KEYS);
-        for group in groups {
-            let first = group * W::VECTORS * S::LANES;
-            let mut low = exponent.of(S::load(row.add(first)), shift);
-            if MASKED {
-                low = S::keep(low, &*task.kept.add(r), first as u32);
-            }
-            let low = W::exp2::<true>(low);
-            if W::VECTORS == 1 {
-                W::store(task, r, group, [low, low]);
-                sum = S::add(sum, low);
-                continue;
-            }
-            let mut high = exponent.of(S::load(row.add(first + S::LANES)), shift);
-            if MASKED {
-                high = S::keep(high, &*task.kept.add(r), (first + S::LANES) as u32);
-            }
-            let high = W::exp2::<true>(high);
-            W::store(task, r, group, [low, high]);
-            sum = S::add(sum, S::add(low, high));
-        }
-        sum
     }
 }

@@ -8,6 +8,7 @@ mod bounded_softmax;
 mod generic;
 mod in_place;
 mod magnitudes;
+mod online_softmax;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod planes;
 mod products;
@@ -23,11 +24,11 @@ use std::ops::Range;
 
 use crate::attention::DType;
 use crate::isa::{Available, InstructionSet};
-use bounded_softmax::Exponent;
 pub(super) use bounded_softmax::{LARGEST_EXPONENT, OddPolynomial};
-use generic::WeightFormat;
 pub(super) use in_place::{HeadRows, InPlace, Operands, Pipeline};
 pub(super) use magnitudes::Magnitudes;
+use online_softmax::Exponent;
+use online_softmax::WeightFormat;
 use products::Product;
 pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
@@ -251,19 +252,19 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn softmax(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, generic::Alone, $rows, generic::Unchanged, false>(task) }
+                unsafe { online_softmax::softmax::<$vectors, generic::Alone, $rows, online_softmax::Unchanged, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn softmax_between<C: generic::Change<$vectors>, const MASKED: bool>(task: &Softmax) {
+            unsafe fn softmax_between<C: online_softmax::Change<$vectors>, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
-                unsafe { generic::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
+                unsafe { online_softmax::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn bounded<E: Exponent<$vectors>, const MASKED: bool>(task: &Softmax) {
                 // SAFETY: the caller's.
                 unsafe { bounded_softmax::softmax::<$vectors, $products, $weights, E, MASKED>(task) }
             }
-            type Scaled = bounded_softmax::Scaled<<$vectors as Simd>::V>;
+            type Scaled = online_softmax::Scaled<<$vectors as Simd>::V>;
             type Odd = bounded_softmax::Odd<<$vectors as Simd>::V>;
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
@@ -291,16 +292,16 @@ macro_rules! kernels {
                 values,
                 softmax,
                 softmax_between: [
-                    softmax_between::<generic::Unchanged, false>,
-                    softmax_between::<generic::Unchanged, true>,
+                    softmax_between::<online_softmax::Unchanged, false>,
+                    softmax_between::<online_softmax::Unchanged, true>,
                 ],
                 biased_softmax_between: [
-                    softmax_between::<generic::Biased, false>,
-                    softmax_between::<generic::Biased, true>,
+                    softmax_between::<online_softmax::Biased, false>,
+                    softmax_between::<online_softmax::Biased, true>,
                 ],
                 capped_softmax_between: [
-                    softmax_between::<generic::Capped, false>,
-                    softmax_between::<generic::Capped, true>,
+                    softmax_between::<online_softmax::Capped, false>,
+                    softmax_between::<online_softmax::Capped, true>,
                 ],
                 bounded_softmax_between: [bounded::<Scaled, false>, bounded::<Scaled, true>],
                 bounded_odd_softmax_between: [bounded::<Odd, false>, bounded::<Odd, true>],
@@ -314,15 +315,15 @@ macro_rules! kernels {
 }
 
 kernels!(
-    PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights generic::InF32,
-    in place generic::InF32, strip 4, columns 2, pad 8
+    PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights online_softmax::InF32,
+    in place online_softmax::InF32, strip 4, columns 2, pad 8
 );
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     #[cfg(target_os = "linux")]
     use super::amx::Tiles;
-    use super::generic::{InBf16, InCoarseBf16, InF32};
+    use super::online_softmax::{InBf16, InCoarseBf16, InF32};
     use super::simd::{Avx2, Avx512, Bf16Dot};
     use super::*;
 

@@ -76,10 +76,6 @@ impl<'p> Bound<'p> {
         // −∞ stands for keys that an asked mask does not keep.
         product.is_finite() && product <= self.most && !is_asked
     }
-
-    fn change(&self) -> ScoreChange<'static> {
-        ScoreChange::Bounded(self.exponents)
-    }
 }
 
 impl Pass<'_, '_> {
@@ -122,6 +118,6 @@ impl Pass<'_, '_> {
 
     /// What the softmax does to scores that are known to be small.
     pub(super) fn bounded_change(&self, visit: &Visit) -> Option<ScoreChange<'static>> {
-        self.bound.as_ref().filter(|_| visit.is_bounded).map(Bound::change)
+        self.bound.as_ref().filter(|_| visit.is_bounded).map(|bound| ScoreChange::Bounded(bound.exponents))
     }
 }

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::super::TILE_KEYS;
-use super::super::generic::multiply;
+use super::super::online_softmax::multiply;
 use super::super::simd::{Avx512, Simd};
 use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,

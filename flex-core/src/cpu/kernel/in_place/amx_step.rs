@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::generic;
+use super::super::online_softmax;
 use super::super::simd::{Avx512, Simd};
 use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
@@ -72,7 +72,7 @@ pub(super) unsafe fn order(products: *const f32, rows: usize, scores: *mut f32) 
 pub(super) unsafe fn update_maxima(task: &mut Maxima) {
     // SAFETY: as promised by the caller.
     unsafe {
-        let mut largest = [f32::NEG_INFINITY; generic::GROUP];
+        let mut largest = [f32::NEG_INFINITY; online_softmax::GROUP];
         for (row, largest) in largest[..task.rows].iter_mut().enumerate() {
             let mut all = Avx512::splat(f32::NEG_INFINITY);
             for group in 0..GROUPS {
@@ -86,7 +86,7 @@ pub(super) unsafe fn update_maxima(task: &mut Maxima) {
             task.rescale = [1.0; _];
             task.shift.iter_mut().zip(max).for_each(|(shift, max)| *shift = -*max);
         } else {
-            let (shift, rescale) = generic::rescale::<Avx512>(max, &largest, 1.0);
+            let (shift, rescale) = online_softmax::rescale::<Avx512>(max, &largest, 1.0);
             for row in 0..task.rows {
                 (task.shift[row], task.rescale[row]) = (shift[row], rescale[row]);
                 let sums = task.sums.add(row * SUM_LANES);
@@ -95,9 +95,9 @@ pub(super) unsafe fn update_maxima(task: &mut Maxima) {
         }
         task.row_factor = [task.factor; _];
         for row in 0..task.rows {
-            if task.shift[row].abs() >= generic::LARGE {
+            if task.shift[row].abs() >= online_softmax::LARGE {
                 let scores = task.scores.add(row * TILE_KEYS);
-                generic::multiply::<Avx512>(scores, 0..GROUPS, Avx512::splat(task.factor));
+                online_softmax::multiply::<Avx512>(scores, 0..GROUPS, Avx512::splat(task.factor));
                 task.row_factor[row] = 1.0;
             }
         }
