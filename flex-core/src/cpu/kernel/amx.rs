@@ -296,8 +296,8 @@ impl<const PLANES: usize> Products<16, 2> for Tiles<PLANES> {
     #[inline(always)]
     unsafe fn scores(task: &Product<'_>) {
         let tiles = task.extent / PLANES / TILE_UNITS;
-        let last = task.ranges.iter().map(|columns| columns.end).max().unwrap_or(0);
-        for panel in 0..last.div_ceil(WIDTH) {
+        let all = task.hull_of_ranges();
+        for panel in all.start / WIDTH..all.end.div_ceil(WIDTH) {
             let in_panel = |strip: usize| {
                 task.ranges.get(strip).is_some_and(|columns| columns.contains(&(panel * WIDTH)))
             };

@@ -149,8 +149,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
     #[inline(always)]
     unsafe fn scores(task: &Product<'_>) {
         let nr = NV * S::LANES;
-        let all = task.ranges.iter().filter(|columns| !columns.is_empty()).cloned();
-        let Some(all) = all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
+        let all = task.hull_of_ranges();
         // A panel of keys stays in the nearest cache while all strips of queries pass.
         for panel in (all.start / nr * nr..all.end).step_by(nr) {
             for (strip, columns) in task.ranges.iter().enumerate() {

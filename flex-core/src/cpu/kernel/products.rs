@@ -26,6 +26,18 @@ pub(super) struct Product<'a> {
     pub(super) extent: usize,
 }
 
+impl Product<'_> {
+    /// From the first column or key of a strip to the last one of all; empty if there are none.
+    #[inline(always)]
+    pub(super) fn hull_of_ranges(&self) -> Range<usize> {
+        let mut hull = usize::MAX..0;
+        for range in self.ranges.iter().filter(|range| !range.is_empty()) {
+            hull = hull.start.min(range.start)..hull.end.max(range.end);
+        }
+        hull
+    }
+}
+
 /// The queries of a block.
 #[derive(Clone, Copy)]
 pub(in super::super) enum QueryRows<'a> {
