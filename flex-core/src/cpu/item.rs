@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use super::Preparation;
 use super::kernel::{Kernels, Magnitudes, Multiplier, Packing, TILE_KEYS};
 use super::output::Output;
 use super::pack::Head;
 use super::pass::{BiasTable, Bound, Pass, Rows, Stop};
+use super::schedule;
 use super::tiles::Tiles;
 use super::workspace::{KeptOf, Sizes, Workspace};
 use crate::attention::{AttentionError, Problem, Shape};
@@ -25,6 +27,7 @@ pub(super) struct Job<'a> {
     pub(super) score: Option<&'a RowProgram>,
     /// Whether the maximum of each row is wanted.
     pub(super) wants_max: bool,
+    pub(super) preparation: Preparation,
 }
 
 /// What an item covers.
@@ -98,20 +101,28 @@ impl Job<'_> {
         output: &Output,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        let (mut kernels, mut may_be_bounded) = (self.kernels, true);
+        let mut may_be_bounded = true;
         loop {
-            let job = Job { kernels, ..*self };
-            match (job.run_with_kernels(item, may_be_bounded, output, workspace), kernels.for_all_numbers()) {
-                (Ok(()), _) => return Ok(()),
-                (Err(Stop::Fault(fault)), _) => return Err(fault.into()),
-                (Err(Stop::OutOfRange), _) => may_be_bounded = false,
-                (Err(Stop::NotRepresentable), Some(others)) => kernels = others,
-                (Err(Stop::NotRepresentable), None) => unreachable!("these kernels take all numbers"),
+            let stop = match self.try_to_run(item, may_be_bounded, output, workspace) {
+                Ok(()) => return Ok(()),
+                Err(stop) => stop,
+            };
+            match (stop, self.kernels.for_all_numbers()) {
+                (Stop::Fault(fault), _) => return Err(fault.into()),
+                (Stop::OutOfRange, _) => may_be_bounded = false,
+                (Stop::NotRepresentable | Stop::NotWorthwhile, Some(kernels)) => {
+                    let job = Job { kernels, ..*self };
+                    return schedule::parts(item, kernels)
+                        .try_for_each(|part| job.run(&part, output, workspace));
+                }
+                (Stop::NotRepresentable | Stop::NotWorthwhile, None) => {
+                    unreachable!("these kernels are for all items")
+                }
             }
         }
     }
 
-    fn run_with_kernels(
+    fn try_to_run(
         &self,
         item: &Item,
         may_be_bounded: bool,

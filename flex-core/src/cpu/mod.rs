@@ -59,12 +59,13 @@ pub fn attention(
     lse: Option<&mut [f32]>,
     max_scores: Option<&mut [f32]>,
 ) -> Result<(), AttentionError> {
-    attention_with(problem, options, Planes::WhereWorthwhile, out, lse, max_scores)
+    attention_with(problem, options, Preparation::WhereWorthwhile, out, lse, max_scores)
 }
 
-/// Whether f16 and f32 become [planes](kernel::Packing::planes), with the kernels that want them.
+/// Whether queries, keys and values are prepared for faster kernels: f16 and f32 become [planes](kernel::Packing::planes),
+/// and [lengths](pass::Bound) bound the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Planes {
+enum Preparation {
     WhereWorthwhile,
     /// So that small problems can be tested.
     #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
@@ -74,7 +75,7 @@ enum Planes {
 fn attention_with(
     problem: &Problem,
     options: &CpuOptions,
-    planes: Planes,
+    preparation: Preparation,
     out: ElementsMut,
     lse: Option<&mut [f32]>,
     max_scores: Option<&mut [f32]>,
@@ -101,15 +102,22 @@ fn attention_with(
     let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
     let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let mut job = Job {
+    let kernels = match (Kernels::new(isa, problem.query.dtype()), &lse) {
+        (kernels, Some(_)) => kernels,
+        (kernels, None) => kernels.without_sums(),
+    };
+    let job = Job {
         call: CALLS.fetch_add(1, Ordering::Relaxed),
         problem,
         shape,
         isa,
-        kernels: match (Kernels::new(isa, problem.query.dtype()), &lse) {
-            (kernels, Some(_)) => kernels,
-            (kernels, None) => kernels.without_sums(),
+        kernels: match preparation {
+            Preparation::WhereWorthwhile if !schedule::fills_tiles(&shape) => {
+                kernels.for_all_numbers().unwrap_or(kernels)
+            }
+            _ => kernels,
         },
+        preparation,
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),
@@ -133,17 +141,7 @@ fn attention_with(
         items.clear();
         match in_place {
             Some(_) => decode::items(&shape, heads.clone(), items),
-            None => {
-                schedule::items(&shape, heads.clone(), &tiles, job.kernels, items);
-                if planes == Planes::WhereWorthwhile
-                    && let Some(others) = job.kernels.for_all_numbers()
-                    && !schedule::is_worthwhile(&shape, &tiles, job.kernels, items)
-                {
-                    job.kernels = others;
-                    items.clear();
-                    schedule::items(&shape, heads.clone(), &tiles, others, items);
-                }
-            }
+            None => schedule::items(&shape, heads.clone(), &tiles, job.kernels, items),
         }
         let partial_output = (splits > 1).then(|| {
             partials.prepare(&shape, heads, splits);

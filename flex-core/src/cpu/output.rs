@@ -1,7 +1,7 @@
 //! Where results go: the caller's buffers, shared by threads that write different rows.
 
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use half::{bf16, f16};
 
@@ -171,22 +171,31 @@ pub(super) struct FinishedRows<'a> {
     pub(super) columns: usize,
 }
 
-/// The largest magnitude; NaN if one is NaN.
-pub(super) fn largest_magnitude(isa: Available, numbers: &[f32]) -> f32 {
-    let mut largest = 0;
-    raise_to_largest(isa, numbers, &mut largest);
-    f32::from_bits(largest)
+/// Whether the magnitudes of all numbers but 0 are in a range.
+pub(super) fn are_in_range(isa: Available, numbers: &[f32], range: &RangeInclusive<f32>) -> bool {
+    let mut extremes = Extremes { least_but_zero: u32::MAX, most: 0 };
+    include(isa, numbers, &mut extremes);
+    range.start().to_bits() - 1 <= extremes.least_but_zero && extremes.most <= range.end().to_bits()
+}
+
+/// Of magnitudes as bits, which are in the order of the numbers; NaN is larger than ∞.
+struct Extremes {
+    /// Less 1, which makes 0 the largest of all.
+    least_but_zero: u32,
+    most: u32,
 }
 
 compiled_for_each_set! {
-    /// Raises `largest` to the largest magnitude, as bits: NaN is larger than ∞.
-    fn raise_to_largest(numbers: &[f32], largest: &mut u32) = raise;
+    /// Includes some numbers.
+    fn include(numbers: &[f32], extremes: &mut Extremes) = include_all;
 }
 
 #[inline(always)]
-fn raise(numbers: &[f32], largest: &mut u32) {
+fn include_all(numbers: &[f32], extremes: &mut Extremes) {
     for x in numbers {
-        *largest = (*largest).max(x.to_bits() & !(1 << 31));
+        let magnitude = x.to_bits() & !(1 << 31);
+        extremes.least_but_zero = extremes.least_but_zero.min(magnitude.wrapping_sub(1));
+        extremes.most = extremes.most.max(magnitude);
     }
 }
 

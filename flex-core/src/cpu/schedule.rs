@@ -31,6 +31,10 @@ fn split_keys(shape: &Shape) -> usize {
     SPLIT_KEYS.max(shape.kv_len.div_ceil(split::most_parts(shape))).next_multiple_of(TILE_KEYS)
 }
 
+fn item_rows(kernels: &Kernels) -> usize {
+    if kernels.packing.is_tiles() { ITEM_ROWS_OF_TILES } else { ITEM_ROWS }
+}
+
 /// Puts the items of some key/value heads, numbered `batch · kv_heads + kv_head`, into an empty list, the most expensive
 /// first. They depend on the problem only, not on the threads.
 pub(super) fn items(
@@ -41,7 +45,7 @@ pub(super) fn items(
     items: &mut Vec<Item>,
 ) {
     let group = shape.group();
-    let mut rows = if kernels.packing.is_tiles() { ITEM_ROWS_OF_TILES } else { ITEM_ROWS };
+    let mut rows = item_rows(kernels);
     let parts = |rows: usize| {
         let heads = group.min((rows / BLOCK_ROWS).max(1)).min(rows.div_ceil(shape.q_len).max(1));
         let queries = (rows / heads).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
@@ -81,21 +85,24 @@ pub(super) fn items(
     // A stable sort would need memory; the places of an item make all keys different.
     items.sort_unstable_by_key(|item| {
         let Item { batch, heads, queries, keys, cost, .. } = item;
-        (std::cmp::Reverse(*cost), *batch, heads.start, queries.start, keys.start)
+        // Heads share what is known of the queries' keys under a mask, and otherwise queries the keys of a head.
+        let first = if tiles.mask.is_some() { queries.start } else { heads.start };
+        (std::cmp::Reverse(*cost), *batch, first, heads.start, queries.start, keys.start)
     });
 }
 
-/// Whether the work on some items is worth what it takes to prepare it for the kernels: splitting numbers into planes,
-/// sums over whole tiles. If not, there are others that take them as they are.
-pub(super) fn is_worthwhile(shape: &Shape, tiles: &Tiles, kernels: &Kernels, items: &[Item]) -> bool {
+/// Whether head dims fill tile registers to four fifths.
+pub(super) fn fills_tiles(shape: &Shape) -> bool {
     let dims = [shape.head_dim, shape.value_dim];
     let padded: usize = dims.iter().map(|dim| dim.next_multiple_of(32)).sum();
-    let (mut pairs, mut packed) = (0, 0);
-    for Item { batch, heads, queries, .. } in items {
-        pairs += heads.clone().map(|h| tiles.kept_pairs(*batch, h, queries)).sum::<u64>();
-        packed += tiles.hull(*batch, heads.start, queries).len() as u64;
-    }
-    4 * padded <= 5 * dims.iter().sum::<usize>() && pairs >= packed * kernels.least_reuse()
+    4 * padded <= 5 * dims.iter().sum::<usize>()
+}
+
+/// An item in parts as large as other kernels want them.
+pub(super) fn parts<'i>(item: &'i Item, kernels: &Kernels) -> impl Iterator<Item = Item> + use<'i> {
+    let each = (item_rows(kernels) / item.heads.len()).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
+    let starts = item.queries.clone().step_by(each);
+    starts.map(move |start| Item { queries: start..item.queries.end.min(start + each), ..item.clone() })
 }
 
 fn chunks(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> {

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{CpuOptions, Planes, attention, attention_with};
+use super::{CpuOptions, Preparation, attention, attention_with};
 use crate::attention::{AttentionError, DType, Elements, ElementsMut, Problem, TensorRef};
 use crate::capture::{Capture, CaptureValue, IntoArray};
 use crate::ir::{BinaryOp, Builder, CaptureId, Input, NodeId, Type, UnaryOp};
@@ -204,7 +204,7 @@ struct Results {
 /// How a problem is computed.
 #[derive(Clone, Copy, Debug)]
 struct How {
-    planes: Planes,
+    preparation: Preparation,
     statistics: Statistics,
 }
 
@@ -220,7 +220,7 @@ impl Statistics {
     const EACH: [Self; 3] = [Self::All, Self::Lse, Self::None];
 }
 
-const WITH_ALL: How = How { planes: Planes::WhereWorthwhile, statistics: Statistics::All };
+const WITH_ALL: How = How { preparation: Preparation::WhereWorthwhile, statistics: Statistics::All };
 
 impl Case {
     fn random(rng: &mut StdRng, dtype: DType) -> Self {
@@ -268,18 +268,15 @@ impl Case {
         let (mut lse, mut max_scores) = (vec![7.0; rows], vec![7.0; rows]);
         let lse_out = (how.statistics != Statistics::None).then_some(&mut lse[..]);
         let max_out = (how.statistics == Statistics::All).then_some(&mut max_scores[..]);
-        attention_with(problem, options, how.planes, out.elements_mut(), lse_out, max_out)?;
+        attention_with(problem, options, how.preparation, out.elements_mut(), lse_out, max_out)?;
         Ok(Results { out, lse, max_scores })
     }
 
     fn check(&self, problem: &Problem, options: &CpuOptions) {
-        let isa = options.instruction_set.unwrap_or_else(InstructionSet::current);
-        let has_planes = isa == InstructionSet::Amx && isa.is_available() && self.dtype != DType::BF16;
         let expected = reference::attention(problem).unwrap();
         for statistics in Statistics::EACH {
-            self.check_with(problem, &expected, options, How { statistics, ..WITH_ALL });
-            if has_planes {
-                self.check_with(problem, &expected, options, How { statistics, planes: Planes::Always });
+            for preparation in [Preparation::WhereWorthwhile, Preparation::Always] {
+                self.check_with(problem, &expected, options, How { statistics, preparation });
             }
         }
     }
@@ -553,7 +550,7 @@ fn planes_agree_for_large_and_small_numbers() {
                 let problem = Problem { block_mask, ..case.problem() };
                 let expected = reference::attention(&problem).unwrap();
                 for statistics in Statistics::EACH {
-                    let how = How { planes: Planes::Always, statistics };
+                    let how = How { preparation: Preparation::Always, statistics };
                     let got = case.run_with(&problem, &CpuOptions::default(), how).unwrap();
                     let (mut error, mut norm) = (0.0, 0.0);
                     for (i, expected) in expected.out.iter().enumerate() {

@@ -23,11 +23,24 @@ impl Magnitudes {
     /// Whether all numbers are the sums of their planes, products of two such numbers, and sums of products, are finite,
     /// and nothing that is lost by products below 2⁻¹²⁶ matters beside the others. Not so if one is NaN or infinite.
     pub(in super::super) fn are_exact_as_planes(&self) -> bool {
-        /// The bits of 2⁻¹⁰⁰ and of 2⁵⁶.
-        const LEAST: u32 = (127 - 100) << 23;
-        const MOST: i32 = (127 + 56) << 23;
-        self.most.iter().all(|most| *most < MOST - 1) && self.least.iter().all(|least| *least >= LEAST - 1)
+        let below_2_to_56 = self.most.iter().all(|most| *most < bits_of_power(56) as i32 - 1);
+        below_2_to_56 && self.are_at_least(-100)
     }
+
+    /// The same of products of these numbers and weights that are [small](super::LARGEST_EXPONENT) because no maximum was
+    /// subtracted, which lose what is below 2⁻¹²⁶ as well.
+    pub(in super::super) fn are_exact_beside_small_weights(&self) -> bool {
+        self.are_at_least(-60)
+    }
+
+    fn are_at_least(&self, exponent: i32) -> bool {
+        self.least.iter().all(|least| *least >= bits_of_power(exponent) - 1)
+    }
+}
+
+/// The bits of a power of two.
+const fn bits_of_power(exponent: i32) -> u32 {
+    ((127 + exponent) as u32) << 23
 }
 
 /// Calls a function of `planes` for the planes of the packing.

@@ -161,13 +161,16 @@ impl Kernels {
         }
     }
 
-    /// How many rows must meet each packed key for [others](Self::for_all_numbers) to be slower, on average.
-    pub(super) fn least_reuse(&self) -> u64 {
-        match self.packing.planes() {
-            1 => 0,
-            2 => 60,
-            _ => 130,
-        }
+    /// How many rows must meet each packed key for [others](Self::for_all_numbers) to be slower, on average, where rows of
+    /// keys and values have so many elements together. (Splitting takes as long a product as the product itself, but weights
+    /// become planes whatever their number.)
+    pub(super) fn least_reuse(&self, elements: usize) -> f64 {
+        let (least, of_one_element) = match self.packing.planes() {
+            1 => return 0.0,
+            2 => (28.0, 2560.0),
+            _ => (60.0, 8192.0),
+        };
+        f64::max(least, 16.0 + of_one_element / elements as f64)
     }
 
     /// The floats of memory that the weights of some whole strips of rows take; as planes, not in the place of the scores.

@@ -30,11 +30,11 @@ impl Product<'_> {
     /// From the first column or key of a strip to the last one of all; empty if there are none.
     #[inline(always)]
     pub(super) fn hull_of_ranges(&self) -> Range<usize> {
-        let mut hull = usize::MAX..0;
+        let (mut start, mut end) = (usize::MAX, 0);
         for range in self.ranges.iter().filter(|range| !range.is_empty()) {
-            hull = hull.start.min(range.start)..hull.end.max(range.end);
+            (start, end) = (start.min(range.start), end.max(range.end));
         }
-        hull
+        start..end
     }
 }
 

@@ -1,17 +1,19 @@
 //! What is known of scores before they are computed: a product of query and key is at most the product of their lengths
 //! (Cauchy and Schwarz).
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::super::item::{Item, Job};
-use super::super::kernel::{HeadRows, InPlace, LARGEST_EXPONENT, OddPolynomial, SUM_LANES, ScoreChange};
+use super::super::kernel::{
+    HeadRows, InPlace, LARGEST_EXPONENT, Magnitudes, OddPolynomial, SUM_LANES, ScoreChange,
+};
 use super::super::output::{self, FinishedRows};
 use super::visit::Visit;
 use super::{Pass, Stop};
 use crate::attention::{Problem, TensorRef};
 
-/// Sums of values are at least this large where no maximum was subtracted, or smaller ones may have lost digits.
-const LEAST_SUM: f32 = 1e-18;
+/// The magnitudes of sums of values that cannot have lost digits, nor overflowed, where no maximum was subtracted.
+const SAFE_SUMS: RangeInclusive<f32> = 1e-18..=f32::MAX;
 
 /// How small scores are, for a softmax that needs no maximum.
 pub(in super::super) struct Bound<'p> {
@@ -66,9 +68,12 @@ impl<'p> Bound<'p> {
         self.query_square = self.query_square.max(square);
     }
 
-    /// These keys are packed now.
-    pub(super) fn set_keys(&mut self, keys: &Range<usize>) {
-        self.key_square = self.kernels.largest_square(&self.key, keys);
+    /// These keys and their values are packed now.
+    pub(super) fn set_keys(&mut self, keys: &Range<usize>, packed: Magnitudes) {
+        self.key_square = match packed.are_exact_beside_small_weights() {
+            true => self.kernels.largest_square(&self.key, keys),
+            false => f32::INFINITY,
+        };
     }
 
     fn holds(&self, is_asked: bool) -> bool {
@@ -107,13 +112,9 @@ impl Pass<'_, '_> {
     /// Makes sure that the sums of values of a block lost nothing where no maximum was subtracted from scores.
     pub(super) fn check_sums(&self, rows: &FinishedRows) -> Result<(), Stop> {
         let may_lose = self.bound.is_some() && !self.job.kernels.small_need_maxima;
-        if may_lose && rows.max.contains(&0.0) {
-            let largest = output::largest_magnitude(self.job.isa, rows.weighted);
-            if !(LEAST_SUM..=f32::MAX).contains(&largest) {
-                return Err(Stop::OutOfRange);
-            }
-        }
-        Ok(())
+        let is_safe = !(may_lose && rows.max.contains(&0.0))
+            || output::are_in_range(self.job.isa, rows.weighted, &SAFE_SUMS);
+        if is_safe { Ok(()) } else { Err(Stop::OutOfRange) }
     }
 
     /// What the softmax does to scores that are known to be small.

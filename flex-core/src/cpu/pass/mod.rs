@@ -13,6 +13,7 @@ mod walk;
 
 use std::ops::Range;
 
+use super::Preparation;
 use super::item::{Item, Job};
 use super::kernel::{Magnitudes, Multiplier, Packing, SUM_LANES};
 use super::output::{self, FinishedRows, Output};
@@ -30,6 +31,9 @@ pub(super) const BLOCK_ROWS: usize = 32;
 /// Rows of values that are further apart, in floats, share too few sets of the nearest cache to be read many times where
 /// they lie.
 const DENSE_STRIDE: usize = 64;
+
+/// How many rows must meet each packed key for the lengths of queries and keys to take less time than the maxima of scores.
+const LEAST_REUSE_OF_LENGTHS: f64 = 192.0;
 
 /// How the queries of an item become rows: head by head, in blocks, the last one of a head with rows to spare.
 #[derive(Clone, Copy)]
@@ -73,6 +77,8 @@ pub(super) enum Stop {
     Fault(ModFault),
     /// There are numbers that the kernels cannot represent.
     NotRepresentable,
+    /// Too few rows meet each packed key for what it takes to prepare it for the kernels.
+    NotWorthwhile,
     /// There are sums of values that are too large or too small where no maximum was subtracted from scores.
     OutOfRange,
 }
@@ -114,6 +120,13 @@ impl<'p> Pass<'_, 'p> {
     pub(super) fn run(&mut self, output: &Output) -> Result<(), Stop> {
         let block_rows = self.sizes.block_rows;
         let intervals = self.rows_are_intervals();
+        if self.job.preparation == Preparation::WhereWorthwhile {
+            let reuse = self.reuse(intervals);
+            if reuse < self.job.kernels.least_reuse(self.job.shape.head_dim + self.job.shape.value_dim) {
+                return Err(Stop::NotWorthwhile);
+            }
+            self.bound = self.bound.take().filter(|_| reuse >= LEAST_REUSE_OF_LENGTHS);
+        }
         if intervals && let Some(keys) = self.one_chunk() {
             // Blocks come one after the other, each from its queries to its results in the nearest cache.
             if !keys.is_empty() {
@@ -235,6 +248,23 @@ impl<'p> Pass<'_, 'p> {
         true
     }
 
+    /// How many rows meet each key that is packed, on average; where the mask has to be asked, about half of a partial
+    /// block.
+    fn reuse(&self, intervals: bool) -> f64 {
+        let (item, tiles) = (self.item, &self.job.tiles);
+        let (pairs, keys) = match intervals {
+            true => {
+                let pairs: u64 = self.buffers.kept.iter().map(|keys| keys.len() as u64).sum();
+                (pairs, walk::hull(self.buffers.kept).unwrap_or(0..0))
+            }
+            false => {
+                let pairs = item.heads.clone().map(|h| tiles.kept_pairs(item.batch, h, &item.queries)).sum();
+                (pairs, tiles.hull(item.batch, item.heads.start, &item.queries))
+            }
+        };
+        pairs as f64 / keys.len().max(1) as f64
+    }
+
     fn pack_keys(&mut self, keys: Range<usize>) -> Result<(), Stop> {
         let (job, item) = (self.job, self.item);
         let batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
@@ -242,17 +272,17 @@ impl<'p> Pass<'_, 'p> {
         let Buffers { key, value, value_units, scratch, .. } = &mut self.buffers;
         let (key, value, magnitudes) = (&mut **key, &mut **value, &mut self.magnitudes);
         let head = Head::new(&job.problem.key, batch, item.kv_head);
-        if let Some(bound) = &mut self.bound {
-            bound.set_keys(&keys);
-        }
         pack::key(job.isa, Packed { kernels, head, rows: keys.clone(), scratch, to: key, magnitudes });
         if self.value_in_place.is_none() {
             let head = Head::new(&job.problem.value, batch, item.kv_head);
             pack::value(
                 job.isa,
-                Packed { kernels, head, rows: keys, scratch, to: value, magnitudes },
+                Packed { kernels, head, rows: keys.clone(), scratch, to: value, magnitudes },
                 *value_units,
             );
+        }
+        if let Some(bound) = &mut self.bound {
+            bound.set_keys(&keys, self.magnitudes);
         }
         self.check_magnitudes()
     }

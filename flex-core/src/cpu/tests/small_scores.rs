@@ -88,11 +88,43 @@ fn large_values_do_not_overflow_beside_small_scores() {
         for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
             let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
             for statistics in Statistics::EACH {
-                let how = How { statistics, ..WITH_ALL };
+                let how = How { statistics, preparation: Preparation::Always };
                 let results = case.run_with(&case.problem(), &options, how).unwrap();
                 for i in 0..results.out.elements().len() {
                     let part = results.out.elements().get(i) / 2f32.powi(110);
                     assert!((part - 1.0).abs() < 1e-5, "{part} ({dtype:?}, {isa}, {how:?})");
+                }
+            }
+        }
+    }
+}
+
+/// Scores that are nearly too small to do without their maximum, and values so small that their products with weights of such
+/// scores would be subnormal, or those of their last plane, in one column of many.
+#[test]
+fn small_values_keep_their_digits_beside_small_scores() {
+    let mut rng = StdRng::seed_from_u64(23);
+    let (q_len, kv_len, d) = (40, 300, 64);
+    let mut case =
+        Case::contiguous(&mut rng, DType::F32, [1, 1, q_len, d], [1, 1, kv_len, d], [1, 1, kv_len, d]);
+    for (tensor, value) in [(&mut case.query, 1.5f32), (&mut case.key, -1.7)] {
+        tensor.data = Data::new(DType::F32, vec![value; tensor.data.elements().len()]);
+    }
+    for small in [2f32.powi(-118), 2f32.powi(-98), 2f32.powi(-85)] {
+        let values = (0..kv_len * d).map(|i| {
+            let x = 1.0 + (i / d) as f32 / 511.0;
+            if i % d == 7 { x * small } else { x }
+        });
+        case.value.data = Data::new(DType::F32, values.collect());
+        let expected = reference::attention(&case.problem()).unwrap();
+        for isa in InstructionSet::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = CpuOptions { instruction_set: Some(isa), threads: Some(1) };
+            for statistics in Statistics::EACH {
+                let how = How { statistics, preparation: Preparation::Always };
+                let results = case.run_with(&case.problem(), &options, how).unwrap();
+                for (i, expected) in expected.out.iter().enumerate() {
+                    let error = f64::from(results.out.elements().get(i)) / expected - 1.0;
+                    assert!(error.abs() < 1e-5, "{error:e} at {i} of {small:e} ({isa}, {how:?})");
                 }
             }
         }
