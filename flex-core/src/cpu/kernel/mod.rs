@@ -168,7 +168,7 @@ impl Kernels {
         let (least, of_one_element) = match self.packing.planes() {
             1 => return 0.0,
             2 => (28.0, 2560.0),
-            _ => (60.0, 8192.0),
+            _ => (60.0, 7000.0),
         };
         f64::max(least, 16.0 + of_one_element / elements as f64)
     }

@@ -120,13 +120,7 @@ impl<'p> Pass<'_, 'p> {
     pub(super) fn run(&mut self, output: &Output) -> Result<(), Stop> {
         let block_rows = self.sizes.block_rows;
         let intervals = self.rows_are_intervals();
-        if self.job.preparation == Preparation::WhereWorthwhile {
-            let reuse = self.reuse(intervals);
-            if reuse < self.job.kernels.least_reuse(self.job.shape.head_dim + self.job.shape.value_dim) {
-                return Err(Stop::NotWorthwhile);
-            }
-            self.bound = self.bound.take().filter(|_| reuse >= LEAST_REUSE_OF_LENGTHS);
-        }
+        self.prepare_where_worthwhile(intervals)?;
         if intervals && let Some(keys) = self.one_chunk() {
             // Blocks come one after the other, each from its queries to its results in the nearest cache.
             if !keys.is_empty() {
@@ -246,6 +240,19 @@ impl<'p> Pass<'_, 'p> {
         }
         *self.buffers.kept_of = self.job.kept_of(item);
         true
+    }
+
+    /// Leaves to others what is not worth preparing.
+    fn prepare_where_worthwhile(&mut self, intervals: bool) -> Result<(), Stop> {
+        let (job, shape) = (self.job, &self.job.shape);
+        let least_reuse = job.kernels.least_reuse(shape.head_dim + shape.value_dim);
+        let nothing_to_prepare = least_reuse == 0.0 && self.bound.is_none();
+        if nothing_to_prepare || job.preparation != Preparation::WhereWorthwhile {
+            return Ok(());
+        }
+        let reuse = self.reuse(intervals);
+        self.bound = self.bound.take().filter(|_| reuse >= LEAST_REUSE_OF_LENGTHS);
+        if reuse < least_reuse { Err(Stop::NotWorthwhile) } else { Ok(()) }
     }
 
     /// How many rows meet each key that is packed, on average; where the mask has to be asked, about half of a partial
