@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Preparation;
-use super::kernel::{Kernels, Magnitudes, Multiplier, Packing, TILE_KEYS};
+use super::kernel::{Kernels, Magnitudes, Multiplier, Packing, Precision, TILE_KEYS};
 use super::output::Output;
 use super::pack::Head;
 use super::pass::{BiasTable, Bound, Pass, Rows, Stop};
@@ -25,6 +25,8 @@ pub(super) struct Job<'a> {
     pub(super) tiles: Tiles<'a>,
     pub(super) mask: Option<&'a RowProgram>,
     pub(super) score: Option<&'a RowProgram>,
+    /// That of weights is enough where lse is not wanted.
+    pub(super) precision: Precision,
     /// Whether the maximum of each row is wanted.
     pub(super) wants_max: bool,
     pub(super) preparation: Preparation,
@@ -157,7 +159,7 @@ impl Job<'_> {
             rows,
             sizes,
             factor: self.factors().1,
-            multiplier: Multiplier::new(self.kernels),
+            multiplier: Multiplier::new(self.kernels, self.precision),
             buffers,
             mask: self.mask.map(|program| evaluator(program, mask_registers)),
             score: self.score.map(|program| evaluator(program, score_registers)),

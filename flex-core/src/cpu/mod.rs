@@ -33,7 +33,7 @@ use crate::attention::{AttentionError, ElementsMut, Problem};
 use crate::isa::{Available, InstructionSet};
 use crate::rows::RowProgram;
 use item::{Item, Job};
-use kernel::{InPlace, Kernels};
+use kernel::{InPlace, Kernels, Precision};
 use output::Output;
 use tiles::Tiles;
 use workspace::Plan;
@@ -102,10 +102,7 @@ fn attention_with(
     let mask = problem.block_mask.map(|mask| RowProgram::proved(mask.mask_mod().bound()));
     let score = problem.score_mod.map(|score| RowProgram::new(score.bound()));
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    let kernels = match (Kernels::new(isa, problem.query.dtype()), &lse) {
-        (kernels, Some(_)) => kernels,
-        (kernels, None) => kernels.without_sums(),
-    };
+    let kernels = Kernels::new(isa, problem.query.dtype());
     let job = Job {
         call: CALLS.fetch_add(1, Ordering::Relaxed),
         problem,
@@ -121,6 +118,7 @@ fn attention_with(
         tiles,
         mask: mask.as_ref(),
         score: score.as_ref(),
+        precision: if lse.is_some() { Precision::Sums } else { Precision::Weights },
         wants_max: max_scores.is_some(),
     };
     let in_place = decode::kernels(problem, &shape, isa);

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::CpuOptions;
-use super::kernel::{Kernels, MAX_STRIPS, Multiplier, QueryRows, TILE_KEYS};
+use super::kernel::{Kernels, MAX_STRIPS, Multiplier, Precision, QueryRows, TILE_KEYS};
 use super::schedule;
 use super::workspace::Buffer;
 use crate::attention::DType;
@@ -40,7 +40,7 @@ fn measure(kernels: &'static Kernels) -> f64 {
     fill(query, 1);
     fill(key, 2);
     let scores = scores.take(ROWS * TILE_KEYS);
-    let multiplier = Multiplier::new(kernels);
+    let multiplier = Multiplier::new(kernels, Precision::Weights);
     const KEYS: usize = TILE_KEYS / 2;
     let lanes = [const { 0..KEYS }; MAX_STRIPS];
     let flops = (2 * HEAD_DIM * ROWS * KEYS * CALLS) as f64;

@@ -103,22 +103,49 @@ pub(super) struct Kernels {
     scores: unsafe fn(&Product<'_>),
     values: unsafe fn(&Product<'_>),
     softmax: unsafe fn(&Softmax),
-    /// Between products: where all keys count, and where each row keeps some.
-    softmax_between: [unsafe fn(&Softmax); 2],
-    biased_softmax_between: [unsafe fn(&Softmax); 2],
-    capped_softmax_between: [unsafe fn(&Softmax); 2],
-    /// The same where exponents are known to be small, proportional to scores or odd polynomials of them.
-    bounded_softmax_between: [unsafe fn(&Softmax); 2],
-    bounded_odd_softmax_between: [unsafe fn(&Softmax); 2],
-    /// Whether these look for maxima none the less.
+    /// Between products.
+    softmaxes: Softmaxes,
+    /// The same where the sums of weights are no results.
+    coarse_softmaxes: Softmaxes,
+    /// Whether softmaxes of small scores look for maxima none the less.
     pub(super) small_need_maxima: bool,
     transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
     transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
-    #[cfg_attr(not(test), expect(dead_code, reason = "the softmax has its own"))]
+}
+
+/// A softmax where all keys count, and one where each row keeps some.
+type WholeOrKept = [unsafe fn(&Softmax); 2];
+
+/// The softmaxes that make weights in one way.
+#[derive(Clone, Copy)]
+struct Softmaxes {
+    unchanged: WholeOrKept,
+    biased: WholeOrKept,
+    capped: WholeOrKept,
+    /// Of exponents that are known to be small, proportional to scores or odd polynomials of them.
+    bounded: WholeOrKept,
+    bounded_odd: WholeOrKept,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the softmaxes have their own"))]
     exp2: unsafe fn(&mut [f32]),
 }
 
+/// How precise powers of two are before they are rounded to what weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// As results that are f32: their sums are.
+    Sums,
+    /// As the weights.
+    Weights,
+}
+
 impl Kernels {
+    fn softmaxes(&self, precision: Precision) -> &Softmaxes {
+        match precision {
+            Precision::Sums => &self.softmaxes,
+            Precision::Weights => &self.coarse_softmaxes,
+        }
+    }
+
     /// The kernels of an instruction set for inputs of a dtype.
     pub(super) fn new(isa: Available, dtype: DType) -> &'static Self {
         match (isa.set(), dtype) {
@@ -147,17 +174,6 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Packing::F16Tiles | Packing::F32Tiles => Some(&x86::AVX512),
             _ => None,
-        }
-    }
-
-    /// The kernels to use where the sums of weights are no results.
-    pub(super) fn without_sums(&'static self) -> &'static Self {
-        match self.packing {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Packing::Bf16Tiles => &x86::AMX_COARSE,
-            #[cfg(target_arch = "x86_64")]
-            Packing::Bf16Pairs => &x86::AVX512_COARSE_BF16,
-            _ => self,
         }
     }
 
@@ -209,10 +225,10 @@ impl Kernels {
 
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
     #[cfg(test)]
-    pub(super) fn exp2(&self, x: &mut [f32]) {
+    pub(super) fn exp2(&self, precision: Precision, x: &mut [f32]) {
         assert!(x.len().is_multiple_of(self.lanes), "whole vectors");
         // SAFETY: the length is checked.
-        unsafe { (self.exp2)(x) }
+        unsafe { (self.softmaxes(precision).exp2)(x) }
     }
 }
 
@@ -230,7 +246,7 @@ unsafe fn exp2<S: Simd, W: WeightFormat<S>>(x: &mut [f32]) {
 macro_rules! kernels {
     (
         $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, weights $weights:ty,
-        in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
+        coarse $coarse:ty, in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal $(, features $features:literal)?
     ) => {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
@@ -258,17 +274,23 @@ macro_rules! kernels {
                 unsafe { online_softmax::softmax::<$vectors, generic::Alone, $rows, online_softmax::Unchanged, false>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn softmax_between<C: online_softmax::Change<$vectors>, const MASKED: bool>(task: &Softmax) {
+            unsafe fn between<W, C, const MASKED: bool>(task: &Softmax)
+            where
+                W: WeightFormat<$vectors>,
+                C: online_softmax::Change<$vectors>,
+            {
                 // SAFETY: the caller's.
-                unsafe { online_softmax::softmax::<$vectors, $products, $weights, C, MASKED>(task) }
+                unsafe { online_softmax::softmax::<$vectors, $products, W, C, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn bounded<E: Exponent<$vectors>, const MASKED: bool>(task: &Softmax) {
+            unsafe fn bounded<W, E, const MASKED: bool>(task: &Softmax)
+            where
+                W: WeightFormat<$vectors>,
+                E: Exponent<$vectors>,
+            {
                 // SAFETY: the caller's.
-                unsafe { bounded_softmax::softmax::<$vectors, $products, $weights, E, MASKED>(task) }
+                unsafe { bounded_softmax::softmax::<$vectors, $products, W, E, MASKED>(task) }
             }
-            type Scaled = online_softmax::Scaled<<$vectors as Simd>::V>;
-            type Odd = bounded_softmax::Odd<<$vectors as Simd>::V>;
             $(#[target_feature(enable = $features)])?
             unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
                 // SAFETY: the caller's.
@@ -280,9 +302,22 @@ macro_rules! kernels {
                 unsafe { <$vectors>::transpose_sixteen(rows, columns, to, stride) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn exponentials(x: &mut [f32]) {
+            unsafe fn exponentials<W: WeightFormat<$vectors>>(x: &mut [f32]) {
                 // SAFETY: the caller's.
-                unsafe { exp2::<$vectors, $weights>(x) }
+                unsafe { exp2::<$vectors, W>(x) }
+            }
+            const fn softmaxes<W: WeightFormat<$vectors>>() -> Softmaxes {
+                use bounded_softmax::Odd;
+                use online_softmax::{Biased, Capped, Scaled, Unchanged};
+                type V = <$vectors as Simd>::V;
+                Softmaxes {
+                    unchanged: [between::<W, Unchanged, false>, between::<W, Unchanged, true>],
+                    biased: [between::<W, Biased, false>, between::<W, Biased, true>],
+                    capped: [between::<W, Capped, false>, between::<W, Capped, true>],
+                    bounded: [bounded::<W, Scaled<V>, false>, bounded::<W, Scaled<V>, true>],
+                    bounded_odd: [bounded::<W, Odd<V>, false>, bounded::<W, Odd<V>, true>],
+                    exp2: exponentials::<W>,
+                }
             }
             Kernels {
                 strip: $mr,
@@ -294,24 +329,11 @@ macro_rules! kernels {
                 scores,
                 values,
                 softmax,
-                softmax_between: [
-                    softmax_between::<online_softmax::Unchanged, false>,
-                    softmax_between::<online_softmax::Unchanged, true>,
-                ],
-                biased_softmax_between: [
-                    softmax_between::<online_softmax::Biased, false>,
-                    softmax_between::<online_softmax::Biased, true>,
-                ],
-                capped_softmax_between: [
-                    softmax_between::<online_softmax::Capped, false>,
-                    softmax_between::<online_softmax::Capped, true>,
-                ],
-                bounded_softmax_between: [bounded::<Scaled, false>, bounded::<Scaled, true>],
-                bounded_odd_softmax_between: [bounded::<Odd, false>, bounded::<Odd, true>],
+                softmaxes: softmaxes::<$weights>(),
+                coarse_softmaxes: softmaxes::<$coarse>(),
                 small_need_maxima: <$weights as WeightFormat<$vectors>>::NEEDS_MAXIMA,
                 transpose,
                 transpose_sixteen,
-                exp2: exponentials,
             }
         };
     };
@@ -319,7 +341,7 @@ macro_rules! kernels {
 
 kernels!(
     PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights online_softmax::InF32,
-    in place online_softmax::InF32, strip 4, columns 2, pad 8
+    coarse online_softmax::InF32, in place online_softmax::InF32, strip 4, columns 2, pad 8
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -331,39 +353,34 @@ mod x86 {
     use super::*;
 
     kernels!(
-        AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, in place InF32, strip 4, columns 2, pad 8,
-        features "avx2,fma"
+        AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, coarse InF32, in place InF32, strip 4, columns 2,
+        pad 8, features "avx2,fma"
     );
     kernels!(
-        AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, in place InF32, strip 8, columns 2, pad 16,
-        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+        AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, coarse InF32, in place InF32, strip 8,
+        columns 2, pad 16, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
     );
     kernels!(
-        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, in place InBf16, strip 8,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
-    );
-    #[cfg(target_os = "linux")]
-    kernels!(
-        AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, in place InBf16, strip 16,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
-    );
-    kernels!(
-        AVX512_COARSE_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InCoarseBf16, in place InBf16, strip 8,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, coarse InCoarseBf16,
+        in place InBf16, strip 8, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX_COARSE, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InCoarseBf16, in place InBf16, strip 16,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, coarse InCoarseBf16,
+        in place InBf16, strip 16, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, in place InF32, strip 16,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, coarse Tiles<2>,
+        in place InF32, strip 16, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
-        AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, in place InF32, strip 16,
-        columns 2, pad 32, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
+        AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, coarse Tiles<3>,
+        in place InF32, strip 16, columns 2, pad 32,
+        features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
 }

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Kernels, MAX_STRIPS, Packing, TILE_KEYS};
+use super::{Kernels, MAX_STRIPS, Packing, Precision, TILE_KEYS};
 
 /// What a product function works on: pointers, and distances in floats.
 pub(super) struct Product<'a> {
@@ -60,6 +60,8 @@ pub(in super::super) enum ValueRows<'a> {
 /// The products of a set of kernels, for as long as the CPU is set up for them: what that takes is long beside one tile.
 pub(in super::super) struct Multiplier {
     pub(super) kernels: &'static Kernels,
+    /// Of its softmax.
+    pub(super) precision: Precision,
     /// The set-up is that of a thread.
     of_this_thread: PhantomData<*const ()>,
 }
@@ -69,10 +71,10 @@ impl Multiplier {
     ///
     /// # Panics
     /// If another one is alive on this thread, and the kernels have something to set up.
-    pub(in super::super) fn new(kernels: &'static Kernels) -> Self {
+    pub(in super::super) fn new(kernels: &'static Kernels, precision: Precision) -> Self {
         // SAFETY: `Kernels::new` gives only what the CPU can execute.
         unsafe { (kernels.begin)() };
-        Self { kernels, of_this_thread: PhantomData }
+        Self { kernels, precision, of_this_thread: PhantomData }
     }
 
     /// `scores[r, lane] = Σ query[r, d] · key[first + lane, d]` for strips of rows, each with the vectors around its own

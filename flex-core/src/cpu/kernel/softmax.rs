@@ -121,22 +121,23 @@ impl Multiplier {
             assert!(kept.len() >= task.rows, "every row says what it keeps");
             task.kept = kept.as_ptr();
         }
+        let softmaxes = self.kernels.softmaxes(self.precision);
         let functions = match change {
-            ScoreChange::Nothing => &self.kernels.softmax_between,
+            ScoreChange::Nothing => &softmaxes.unchanged,
             ScoreChange::Bias(scale, AddedBias { table, first, step }) => {
                 let reach = task.rows.saturating_sub(1) * step;
                 assert!(first >= reach && table.len() >= first + TILE_KEYS, "every score has its bias");
                 (task.scale, task.bias, task.bias_step) = (scale, table[first..].as_ptr(), step);
-                &self.kernels.biased_softmax_between
+                &softmaxes.biased
             }
             ScoreChange::SoftCap(scale, soft_cap) => {
                 (task.scale, task.soft_cap) = (scale, soft_cap);
-                &self.kernels.capped_softmax_between
+                &softmaxes.capped
             }
-            ScoreChange::Bounded(None) => &self.kernels.bounded_softmax_between,
+            ScoreChange::Bounded(None) => &softmaxes.bounded,
             ScoreChange::Bounded(Some(polynomial)) => {
                 task.polynomial = polynomial;
-                &self.kernels.bounded_odd_softmax_between
+                &softmaxes.bounded_odd
             }
         };
         let softmax = functions[usize::from(kept.is_some())];

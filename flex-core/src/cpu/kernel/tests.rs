@@ -30,7 +30,11 @@ fn all_of_bf16() -> impl Iterator<Item = (InstructionSet, &'static Kernels)> {
 }
 
 /// The largest error of 2ˣ, by what is to be measured: the result, the exact value and its nearest float.
-fn worst_exp2(isa: InstructionSet, kernels: &Kernels, error: impl Fn(f64, f64, f32) -> f64) -> f64 {
+fn worst_exp2(
+    (isa, kernels): (InstructionSet, &Kernels),
+    precision: Precision,
+    error: impl Fn(f64, f64, f32) -> f64,
+) -> f64 {
     let mut worst = 0.0f64;
     // Every 97th float from −∞ to 127.5.
     let inputs = (0..=u32::MAX).step_by(97).map(f32::from_bits).filter(|x| *x <= 127.5);
@@ -39,7 +43,7 @@ fn worst_exp2(isa: InstructionSet, kernels: &Kernels, error: impl Fn(f64, f64, f
         let x: Vec<f32> = inputs.by_ref().take(4096).collect();
         let mut y = x.clone();
         y.resize(x.len().next_multiple_of(kernels.lanes), 0.0);
-        kernels.exp2(&mut y);
+        kernels.exp2(precision, &mut y);
         for (&x, &y) in x.iter().zip(&y) {
             if x < -126.0 {
                 assert_eq!(y, 0.0, "2^{x:e} ({isa})");
@@ -50,7 +54,7 @@ fn worst_exp2(isa: InstructionSet, kernels: &Kernels, error: impl Fn(f64, f64, f
         }
     }
     let mut special = vec![f32::NAN; kernels.lanes];
-    kernels.exp2(&mut special);
+    kernels.exp2(precision, &mut special);
     assert!(special.iter().all(|x| x.is_nan()), "{isa}");
     worst
 }
@@ -58,7 +62,7 @@ fn worst_exp2(isa: InstructionSet, kernels: &Kernels, error: impl Fn(f64, f64, f
 #[test]
 fn exp2_is_within_two_ulp_and_underflows_to_zero() {
     for (isa, kernels) in all() {
-        let worst = worst_exp2(isa, kernels, |got, exact, nearest| {
+        let worst = worst_exp2((isa, kernels), Precision::Sums, |got, exact, nearest| {
             let ulp = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
             (got - exact).abs() / ulp
         });
@@ -69,7 +73,8 @@ fn exp2_is_within_two_ulp_and_underflows_to_zero() {
 #[test]
 fn exp2_of_weights_that_become_bf16_is_close_enough_for_sums_too() {
     for (isa, kernels) in all_of_bf16() {
-        let worst = worst_exp2(isa, kernels, |got, exact, _| (got - exact).abs() / exact);
+        let of_exact = |got: f64, exact: f64, _| (got - exact).abs() / exact;
+        let worst = worst_exp2((isa, kernels), Precision::Sums, of_exact);
         assert!(worst <= 2f64.powi(-22), "off by 2^{} ({isa})", worst.log2());
     }
 }
@@ -77,11 +82,11 @@ fn exp2_of_weights_that_become_bf16_is_close_enough_for_sums_too() {
 #[test]
 fn coarse_powers_of_two_are_far_better_than_bf16_rounds() {
     for (isa, kernels) in all_of_bf16() {
-        let coarse = kernels.without_sums();
-        let worst = worst_exp2(isa, coarse, |got, exact, _| (got - exact).abs() / exact);
+        let of_exact = |got: f64, exact: f64, _| (got - exact).abs() / exact;
+        let worst = worst_exp2((isa, kernels), Precision::Weights, of_exact);
         assert!(worst <= 1e-5, "off by {worst:e} ({isa})");
-        let mut of_zero = vec![0.0; coarse.lanes];
-        coarse.exp2(&mut of_zero);
+        let mut of_zero = vec![0.0; kernels.lanes];
+        kernels.exp2(Precision::Weights, &mut of_zero);
         assert!(of_zero.iter().all(|x| *x == 1.0), "the largest weight is exact ({isa})");
     }
 }
@@ -98,7 +103,7 @@ fn products_are_those_of_plain_loops() {
             let first = kernels.lanes;
             let last = panels * kernels.panel - first;
             let lanes = [(); 3].map(|_| first..last - first);
-            let multiplier = Multiplier::new(kernels);
+            let multiplier = Multiplier::new(kernels, Precision::Sums);
             multiplier.scores(QueryRows::Packed(&query), &key, head_dim, first, &lanes, &mut scores);
             for r in 0..rows {
                 for c in 0..TILE_KEYS {
@@ -214,7 +219,7 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
             let (mut max, mut sums, mut rescale) =
                 (vec![no_max; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
             let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
-            let multiplier = Multiplier::new(kernels);
+            let multiplier = Multiplier::new(kernels, Precision::Sums);
             let rows = WeightedRows {
                 scores: &mut weights,
                 weights: &mut [],
