@@ -109,8 +109,7 @@ pub(super) struct Kernels {
     coarse_softmaxes: Softmaxes,
     /// Whether softmaxes of small scores look for maxima none the less.
     pub(super) small_need_maxima: bool,
-    transpose: unsafe fn([*const f32; 8], usize, *mut f32, usize),
-    transpose_sixteen: unsafe fn([*const f32; 16], usize, *mut f32, usize),
+    transpose: unsafe fn(&[*const f32], usize, *mut f32, usize),
 }
 
 /// A softmax where all keys count, and one where each row keeps some.
@@ -205,22 +204,14 @@ impl Kernels {
         unsafe { (self.softmax)(&task) }
     }
 
-    /// `to[column · stride + i] = rows[i][column]` for eight rows: a strip of queries.
-    pub(super) fn transpose(&self, rows: [&[f32]; 8], to: &mut [f32], stride: usize) {
+    /// `to[column · stride + i] = rows[i][column]` for eight rows, a strip of queries, or sixteen, a part of a key panel.
+    pub(super) fn transpose<const ROWS: usize>(&self, rows: [&[f32]; ROWS], to: &mut [f32], stride: usize) {
+        const { assert!(ROWS == 8 || ROWS == 16) };
         let columns = rows[0].len();
-        assert!(rows.iter().all(|row| row.len() == columns), "eight rows of one length");
-        assert!(columns == 0 || to.len() >= (columns - 1) * stride + 8, "there is room for all columns");
+        assert!(rows.iter().all(|row| row.len() == columns), "rows of one length");
+        assert!(columns == 0 || to.len() >= (columns - 1) * stride + ROWS, "there is room for all columns");
         // SAFETY: the lengths are checked above.
-        unsafe { (self.transpose)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
-    }
-
-    /// The same for sixteen rows: a part of a key panel.
-    pub(super) fn transpose_sixteen(&self, rows: [&[f32]; 16], to: &mut [f32], stride: usize) {
-        let columns = rows[0].len();
-        assert!(rows.iter().all(|row| row.len() == columns), "sixteen rows of one length");
-        assert!(columns == 0 || to.len() >= (columns - 1) * stride + 16, "there is room for all columns");
-        // SAFETY: the lengths are checked above.
-        unsafe { (self.transpose_sixteen)(rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
+        unsafe { (self.transpose)(&rows.map(<[f32]>::as_ptr), columns, to.as_mut_ptr(), stride) }
     }
 
     /// 2ˣ of every element, as the softmax computes it. The length is a multiple of [`lanes`](Self::lanes).
@@ -292,14 +283,9 @@ macro_rules! kernels {
                 unsafe { bounded_softmax::softmax::<$vectors, $products, W, E, MASKED>(task) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
+            unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
                 // SAFETY: the caller's.
                 unsafe { <$vectors>::transpose(rows, columns, to, stride) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, stride: usize) {
-                // SAFETY: the caller's.
-                unsafe { <$vectors>::transpose_sixteen(rows, columns, to, stride) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn exponentials<W: WeightFormat<$vectors>>(x: &mut [f32]) {
@@ -333,7 +319,6 @@ macro_rules! kernels {
                 coarse_softmaxes: softmaxes::<$coarse>(),
                 small_need_maxima: <$weights as WeightFormat<$vectors>>::NEEDS_MAXIMA,
                 transpose,
-                transpose_sixteen,
             }
         };
     };

@@ -215,7 +215,7 @@ fn query_strips(task: Packed, factor: f32) {
         let strips = to.chunks_exact_mut(8 * units_each);
         for (to, first) in strips.zip((rows.start..).step_by(8)) {
             let rows = first..rows.end.min(first + 8);
-            kernels.transpose(units_of_each(kernels, &head, rows, factor, scratch), to, 8);
+            kernels.transpose::<8>(units_of_each(kernels, &head, rows, factor, scratch), to, 8);
         }
         return;
     }
@@ -257,7 +257,7 @@ fn key_panels(task: Packed) {
     for first in (0..rows.len().next_multiple_of(panel)).step_by(16) {
         let present = rows.start + first..rows.end.min(rows.start + first + 16);
         let to = &mut to[first / panel * panel * units_each + first % panel..];
-        kernels.transpose_sixteen(units_of_each(kernels, &head, present, 1.0, scratch), to, panel);
+        kernels.transpose::<16>(units_of_each(kernels, &head, present, 1.0, scratch), to, panel);
     }
 }
 

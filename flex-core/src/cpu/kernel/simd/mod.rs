@@ -74,24 +74,14 @@ pub(super) trait Simd: Copy {
         }
     }
 
-    /// `to[column · panel + i] = rows[i][column]` for eight rows and some columns.
+    /// `to[column · stride + i] = rows[i][column]` for some columns of eight or sixteen rows.
     #[inline(always)]
-    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+    unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
         for column in 0..columns {
             for (i, row) in rows.iter().enumerate() {
-                // SAFETY: the caller's rows have so many columns, and its panel room for them.
-                unsafe { *to.add(column * panel + i) = *row.add(column) }
+                // SAFETY: the caller's rows have so many columns, and there is room for them.
+                unsafe { *to.add(column * stride + i) = *row.add(column) }
             }
-        }
-    }
-
-    /// The same for sixteen rows.
-    #[inline(always)]
-    unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, panel: usize) {
-        let (eights, _) = rows.as_chunks::<8>();
-        for (i, eight) in eights.iter().enumerate() {
-            // SAFETY: the caller's.
-            unsafe { Self::transpose(*eight, columns, to.add(8 * i), panel) }
         }
     }
 }

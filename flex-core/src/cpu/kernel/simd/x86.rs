@@ -117,8 +117,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
-        unsafe { transpose8(rows, columns, to, panel) }
+    unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
+        for (i, eight) in rows.as_chunks().0.iter().enumerate() {
+            unsafe { transpose8(eight, columns, to.add(8 * i), stride) }
+        }
     }
 }
 
@@ -127,7 +129,7 @@ impl Simd for Avx2 {
 /// # Safety
 /// As [`Simd::transpose`], on a CPU with AVX.
 #[inline(always)]
-unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
+unsafe fn transpose8(rows: &[*const f32; 8], columns: usize, to: *mut f32, stride: usize) {
     let whole = columns / 8 * 8;
     for column in (0..whole).step_by(8) {
         // SAFETY: the caller's.
@@ -149,7 +151,7 @@ unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel:
                     _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
                 ];
                 for (i, values) in columns.into_iter().enumerate() {
-                    _mm256_storeu_ps(to.add((four + i) * panel), values);
+                    _mm256_storeu_ps(to.add((four + i) * stride), values);
                 }
             }
         }
@@ -157,7 +159,30 @@ unsafe fn transpose8(rows: [*const f32; 8], columns: usize, to: *mut f32, panel:
     for column in whole..columns {
         for (i, row) in rows.iter().enumerate() {
             // SAFETY: the caller's.
-            unsafe { *to.add(column * panel + i) = *row.add(column) }
+            unsafe { *to.add(column * stride + i) = *row.add(column) }
+        }
+    }
+}
+
+/// Sixteen columns of sixteen rows at a time, in registers.
+///
+/// # Safety
+/// As [`Simd::transpose`], on a CPU with AVX-512 F.
+#[inline(always)]
+unsafe fn transpose_sixteen(rows: &[*const f32; 16], columns: usize, to: *mut f32, stride: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        for first in (0..columns).step_by(16) {
+            let count = (columns - first).min(16);
+            let present = ((1u32 << count) - 1) as u16;
+            let mut vectors = [_mm512_setzero_ps(); 16];
+            for (vector, row) in vectors.iter_mut().zip(rows) {
+                *vector = _mm512_maskz_loadu_ps(present, row.add(first));
+            }
+            transpose16(&mut vectors);
+            for (i, vector) in vectors[..count].iter().enumerate() {
+                _mm512_storeu_ps(to.add((first + i) * stride), *vector);
+            }
         }
     }
 }
@@ -430,24 +455,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: [*const f32; 8], columns: usize, to: *mut f32, panel: usize) {
-        unsafe { transpose8(rows, columns, to, panel) }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose_sixteen(rows: [*const f32; 16], columns: usize, to: *mut f32, panel: usize) {
+    unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
         unsafe {
-            for first in (0..columns).step_by(16) {
-                let count = (columns - first).min(16);
-                let present = ((1u32 << count) - 1) as u16;
-                let mut vectors = [_mm512_setzero_ps(); 16];
-                for (vector, row) in vectors.iter_mut().zip(rows) {
-                    *vector = _mm512_maskz_loadu_ps(present, row.add(first));
-                }
-                transpose16(&mut vectors);
-                for (i, vector) in vectors[..count].iter().enumerate() {
-                    _mm512_storeu_ps(to.add((first + i) * panel), *vector);
-                }
+            match rows.as_chunks() {
+                ([sixteen], []) => transpose_sixteen(sixteen, columns, to, stride),
+                _ => Avx2::transpose(rows, columns, to, stride),
             }
         }
     }
