@@ -49,7 +49,6 @@ impl<'p> Bound<'p> {
         };
         let Problem { query, key, .. } = job.problem;
         let batch = if job.shape.kv_batch == 1 { 0 } else { item.batch };
-        HeadRows::new(query, item.batch, item.heads.start)?;
         Some(Self {
             most,
             exponents,
@@ -61,7 +60,7 @@ impl<'p> Bound<'p> {
         })
     }
 
-    /// Some queries of a head will meet the packed keys.
+    /// Some queries of a head will meet the packed keys. Those whose elements do not lie side by side may be of any length.
     pub(super) fn include_queries(&mut self, batch: usize, (head, queries): (usize, Range<usize>)) {
         let square = HeadRows::new(self.query, batch, head)
             .map_or(f32::INFINITY, |rows| self.kernels.largest_square(&rows, &queries));
