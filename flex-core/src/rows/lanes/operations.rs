@@ -1,212 +1,14 @@
-//! Instructions on lanes: one value for every key of a tile. Every operation is a loop without branches over slices,
-//! compiled once for each instruction set.
+//! What instructions do to lanes.
 
-use std::ops::Range;
-
-use super::compile::SCORE;
-use super::instr::{Instr, Op, Operand};
-use super::math::{self, Fma};
-use super::scalar;
-use super::soft_cap::{SoftCap, Way, in_each_way};
-use crate::capture::{ArrayData, Capture};
-use crate::ir::{BinaryOp, CaptureId, Type, UnaryOp};
-use crate::isa::{Available, InstructionSet};
-
-/// Lanes are worked on in groups of this many.
-pub(super) const GROUP: usize = 16;
-
-/// The most rows that go through an instruction together: what it costs to choose an instruction is shared by them.
-pub(super) const ROWS: usize = 8;
-
-/// Does something for every row with the lanes of the result and of the operands. Not a function that takes a closure: a
-/// closure that is not inlined is compiled without the vector instructions.
-macro_rules! each_row {
-    ($rows:expr, |$dst:ident, $($operand:ident),+| $body:expr) => {
-        for row in 0..$rows.rows {
-            $(let $operand = $rows.operands.source(row, $rows.instr.$operand);)+
-            let $dst = $rows.dst(row);
-            $body
-        }
-    };
-}
-
-/// A group of lanes: whole vectors of every instruction set.
-type Group = [u32; GROUP];
-
-/// The registers of one stage, and what its instructions read beside them.
-pub(super) struct Machine<'a> {
-    /// Row i of register r has lanes `(r * rows_each + i) * stride..` of length `stride`.
-    pub(super) registers: &'a mut [u32],
-    pub(super) stride: usize,
-    /// How many rows a register has.
-    pub(super) rows_each: usize,
-    pub(super) scalars: &'a [u32],
-    pub(super) row_values: RowValues<'a>,
-    pub(super) captures: &'a [Capture],
-    /// Whether transcendental functions are those of the interpreter, bit by bit.
-    pub(super) exact: bool,
-    pub(super) scores: Option<Scores<'a>>,
-}
-
-/// Where the values of row registers are.
-pub(super) enum RowValues<'a> {
-    /// The machine's own registers: rows are its lanes.
-    Lanes,
-    /// Row i of the machine has the values `[r * stride + first + i]`.
-    Each {
-        /// The row registers.
-        values: &'a [u32],
-        /// The length of one.
-        stride: usize,
-        /// The row that the machine's first row is.
-        first: usize,
-    },
-}
-
-/// Rows of scores, `stride` apart, which stand for the score register, and where the results go.
-pub(super) struct Scores<'a> {
-    pub(super) inputs: &'a [f32],
-    pub(super) outputs: &'a mut [f32],
-    pub(super) stride: usize,
-    /// The instruction that writes them.
-    pub(super) last: Option<usize>,
-}
-
-/// Runs instructions on some lanes of the first rows; the range starts and ends at multiples of [`GROUP`].
-pub(super) fn run(isa: Available, code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-    if code.is_empty() || range.is_empty() {
-        return;
-    }
-    match isa.set() {
-        InstructionSet::Portable => execute::<math::Separate>(code, machine, rows, range),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Available` set has been found on this CPU.
-        InstructionSet::Avx2 => unsafe { x86::run_avx2(code, machine, rows, range) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        InstructionSet::Avx512 | InstructionSet::Avx512Bf16 | InstructionSet::Amx => unsafe {
-            x86::run_avx512(code, machine, rows, range)
-        },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => execute::<math::Separate>(code, machine, rows, range),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::*;
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn run_avx2(code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-        execute::<math::Fused>(code, machine, rows, range);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")]
-    pub(super) fn run_avx512(code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-        execute::<math::Fused>(code, machine, rows, range);
-    }
-}
-
-/// An operand of a lane instruction.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Splat(u32),
-    Lanes(&'a [Group]),
-}
+use super::super::instr::Op;
+use super::super::math::{self, Fma};
+use super::super::scalar;
+use super::super::soft_cap::{SoftCap, Way, in_each_way};
+use super::{GROUP, Group, Rows, Source};
+use crate::ir::{BinaryOp, Type, UnaryOp};
 
 #[inline(always)]
-fn execute<A: Fma>(code: &[Instr], machine: &mut Machine, rows: usize, range: Range<usize>) {
-    for (i, instr) in code.iter().enumerate() {
-        let register = machine.stride * machine.rows_each;
-        // Operands have smaller numbers than the result.
-        let (before, dst) = machine.registers.split_at_mut(instr.dst as usize * register);
-        let (mut dst, mut dst_stride, mut inputs) = (dst, machine.stride, None);
-        if let Some(scores) = &mut machine.scores {
-            inputs = Some((bytemuck::must_cast_slice(scores.inputs), scores.stride));
-            if scores.last == Some(i) {
-                (dst, dst_stride) = (bytemuck::must_cast_slice_mut(scores.outputs), scores.stride);
-            }
-        }
-        let operands = Operands {
-            registers: before,
-            stride: machine.stride,
-            rows_each: machine.rows_each,
-            scalars: machine.scalars,
-            row_values: &machine.row_values,
-            inputs,
-            range: range.clone(),
-        };
-        let mut rows = Rows { dst, dst_stride, rows, operands, instr: *instr };
-        match instr.op {
-            Op::Unary(op, ty) => unary::<A>(op, ty, &mut rows, machine.exact),
-            Op::Binary(op, ty) => binary::<A>(op, ty, &mut rows),
-            Op::Select => each_row!(rows, |dst, a, b, c| select(dst, a, b, c)),
-            Op::Cast(from, to) => cast(from, to, &mut rows),
-            Op::Outside(len) => map(&mut rows, |x| (x >= len).into()),
-            Op::IsZero => map(&mut rows, |x| (x == 0).into()),
-            Op::Offset { len } => {
-                zip(&mut rows, |offset, index| offset.wrapping_mul(len).wrapping_add(index.min(len - 1)))
-            }
-            Op::Load(capture) => load(&mut rows, capture, machine.captures),
-            Op::Difference => zip(&mut rows, |a, b| (a.wrapping_sub(b) as i32 as f32).to_bits()),
-            Op::MulAdd => each_row!(rows, |dst, a, b, c| mul_add(dst, a, b, c)),
-            Op::SoftCap => each_row!(rows, |dst, a, b, c| soft_cap::<A>(dst, a, b, c)),
-        }
-    }
-}
-
-/// What the operands of an instruction are looked up in.
-struct Operands<'a> {
-    registers: &'a [u32],
-    stride: usize,
-    rows_each: usize,
-    scalars: &'a [u32],
-    row_values: &'a RowValues<'a>,
-    inputs: Option<(&'a [u32], usize)>,
-    range: Range<usize>,
-}
-
-impl<'a> Operands<'a> {
-    #[inline(always)]
-    fn source(&self, row: usize, operand: Operand) -> Source<'a> {
-        let register = |r: u32, row: usize| {
-            let lanes = &self.registers[(r as usize * self.rows_each + row) * self.stride..];
-            Source::Lanes(lanes[self.range.clone()].as_chunks().0)
-        };
-        match (operand, self.row_values, self.inputs) {
-            (Operand::Const(bits), ..) => Source::Splat(bits),
-            (Operand::Scalar(r), ..) => Source::Splat(self.scalars[r as usize]),
-            (Operand::Row(r), RowValues::Lanes, _) => register(r, 0),
-            (Operand::Row(r), RowValues::Each { values, stride, first }, _) => {
-                Source::Splat(values[r as usize * stride + first + row])
-            }
-            (Operand::Column(r), ..) => register(r, 0),
-            (Operand::Element(SCORE), _, Some((scores, stride))) => {
-                Source::Lanes(scores[row * stride..][self.range.clone()].as_chunks().0)
-            }
-            (Operand::Element(r), ..) => register(r, row),
-        }
-    }
-}
-
-/// One instruction, for all its rows.
-struct Rows<'a> {
-    dst: &'a mut [u32],
-    dst_stride: usize,
-    rows: usize,
-    operands: Operands<'a>,
-    instr: Instr,
-}
-
-impl Rows<'_> {
-    #[inline(always)]
-    fn dst(&mut self, row: usize) -> &mut [Group] {
-        self.dst[row * self.dst_stride..][self.operands.range.clone()].as_chunks_mut().0
-    }
-}
-
-#[inline(always)]
-fn map(rows: &mut Rows, f: impl Fn(u32) -> u32) {
+pub(super) fn map(rows: &mut Rows, f: impl Fn(u32) -> u32) {
     each_row!(rows, |dst, a| map_row(dst, a, &f));
 }
 
@@ -216,7 +18,7 @@ fn map_f32(rows: &mut Rows, f: impl Fn(f32) -> f32) {
 }
 
 #[inline(always)]
-fn zip(rows: &mut Rows, f: impl Fn(u32, u32) -> u32) {
+pub(super) fn zip(rows: &mut Rows, f: impl Fn(u32, u32) -> u32) {
     each_row!(rows, |dst, a, b| zip_row(dst, a, b, &f));
 }
 
@@ -257,7 +59,7 @@ fn zip_row(dst: &mut [Group], a: Source, b: Source, f: impl Fn(u32, u32) -> u32)
 }
 
 #[inline(always)]
-fn select(dst: &mut [Group], condition: Source, accept: Source, reject: Source) {
+pub(super) fn select(dst: &mut [Group], condition: Source, accept: Source, reject: Source) {
     let condition = match condition {
         Source::Lanes(lanes) => lanes,
         Source::Splat(holds) => return map_row(dst, if holds != 0 { accept } else { reject }, |x| x),
@@ -277,7 +79,7 @@ fn select(dst: &mut [Group], condition: Source, accept: Source, reject: Source) 
 
 /// `a · b + c`, each rounded: the bits of the two operations it stands for.
 #[inline(always)]
-fn mul_add(dst: &mut [Group], a: Source, b: Source, c: Source) {
+pub(super) fn mul_add(dst: &mut [Group], a: Source, b: Source, c: Source) {
     let f = f32::from_bits;
     match (a, b, c) {
         (Source::Splat(a), Source::Lanes(b), Source::Lanes(c))
@@ -300,7 +102,7 @@ fn mul_add(dst: &mut [Group], a: Source, b: Source, c: Source) {
 }
 
 #[inline(always)]
-fn cast(from: Type, to: Type, rows: &mut Rows) {
+pub(super) fn cast(from: Type, to: Type, rows: &mut Rows) {
     match (from, to) {
         (Type::I32, Type::F32) => map(rows, |x| (x as i32 as f32).to_bits()),
         (Type::U32, Type::F32) => map(rows, |x| (x as f32).to_bits()),
@@ -313,7 +115,7 @@ fn cast(from: Type, to: Type, rows: &mut Rows) {
 }
 
 #[inline(always)]
-fn unary<A: Fma>(op: UnaryOp, ty: Type, rows: &mut Rows, exact: bool) {
+pub(super) fn unary<A: Fma>(op: UnaryOp, ty: Type, rows: &mut Rows, exact: bool) {
     use UnaryOp::*;
     match (op, ty) {
         (Neg, Type::F32) => map_f32(rows, |x| -x),
@@ -378,7 +180,7 @@ fn tanh<A: Fma>(rows: &mut Rows) {
 
 /// `cap · tanh(a / divisor)` in one go.
 #[inline(always)]
-fn soft_cap<A: Fma>(dst: &mut [Group], a: Source, divisor: Source, cap: Source) {
+pub(super) fn soft_cap<A: Fma>(dst: &mut [Group], a: Source, divisor: Source, cap: Source) {
     let (Source::Splat(divisor), Source::Splat(cap)) = (divisor, cap) else { return };
     let cap = SoftCap::new(f32::from_bits(divisor), f32::from_bits(cap));
     let way = match a {
@@ -427,7 +229,7 @@ fn quotient_u32(a: u32, b: u32) -> u32 {
 }
 
 #[inline(always)]
-fn binary<A: Fma>(op: BinaryOp, ty: Type, rows: &mut Rows) {
+pub(super) fn binary<A: Fma>(op: BinaryOp, ty: Type, rows: &mut Rows) {
     use BinaryOp::*;
     match (op, ty) {
         (Add, Type::F32) => zip_f32(rows, |x, y| x + y),
@@ -482,50 +284,5 @@ fn compare<T: PartialOrd>(op: BinaryOp, rows: &mut Rows, t: impl Fn(u32) -> T) {
         BinaryOp::Le => zip(rows, |x, y| (t(x) <= t(y)).into()),
         BinaryOp::Gt => zip(rows, |x, y| (t(x) > t(y)).into()),
         _ => zip(rows, |x, y| (t(x) >= t(y)).into()),
-    }
-}
-
-#[inline(always)]
-fn load(rows: &mut Rows, capture: CaptureId, captures: &[Capture]) {
-    let Some(array) = captures[capture.index()].array() else { return map(rows, |_| 0) };
-    match array.data() {
-        ArrayData::Bool(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x.into())),
-        ArrayData::I32(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x as u32)),
-        ArrayData::U32(data) => each_row!(rows, |dst, a| gather(dst, a, data, |x| x)),
-        ArrayData::F32(data) => each_row!(rows, |dst, a| gather(dst, a, data, f32::to_bits)),
-    }
-}
-
-/// Elements at any offsets; neighbouring ones, forwards (`doc[kv]`) or backwards (`bias[q - kv]`), are copied.
-#[inline(always)]
-fn gather<T: Copy>(dst: &mut [Group], offsets: Source, data: &[T], bits: impl Fn(T) -> u32) {
-    let element = |offset: u32| data.get(offset as usize).map_or(0, |&x| bits(x));
-    let offsets = match offsets {
-        Source::Splat(offset) => return dst.fill([element(offset); GROUP]),
-        Source::Lanes(offsets) => offsets,
-    };
-    for (d, o) in dst.iter_mut().zip(offsets) {
-        let first = o[0] as usize;
-        let (mut rising, mut falling) = (true, true);
-        for i in 0..GROUP {
-            rising &= o[i] == o[0].wrapping_add(i as u32);
-            falling &= o[i] == o[0].wrapping_sub(i as u32);
-        }
-        let ascending = if rising { data.get(first..first + GROUP) } else { None };
-        let descending =
-            if falling && first + 1 >= GROUP { data.get(first + 1 - GROUP..=first) } else { None };
-        if let Some(source) = ascending {
-            for i in 0..GROUP {
-                d[i] = bits(source[i]);
-            }
-        } else if let Some(source) = descending {
-            for i in 0..GROUP {
-                d[i] = bits(source[GROUP - 1 - i]);
-            }
-        } else {
-            for i in 0..GROUP {
-                d[i] = element(o[i]);
-            }
-        }
     }
 }
