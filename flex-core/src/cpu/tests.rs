@@ -214,6 +214,41 @@ fn results_do_not_depend_on_the_threads() {
     }
 }
 
+/// Items as large as planes want them, of one head and of several, whose rows keep so few keys that others take them over in
+/// parts; intervals of keys, and keys that are asked for.
+#[test]
+fn items_that_are_not_worth_preparing_are_computed_in_parts() {
+    let mut rng = StdRng::seed_from_u64(29);
+    let window = |b: &mut Builder, q, kv| {
+        let (distance, most) = (b.binary(BinaryOp::Sub, q, kv), b.constant(9));
+        let (past, near) = (b.binary(BinaryOp::Ge, q, kv), b.binary(BinaryOp::Le, distance, most));
+        b.and_then(past, near)
+    };
+    let windows = [
+        mask_of(|b, [_, _, q, kv]| window(b, q, kv), vec![]),
+        mask_of(
+            |b, [_, _, q, kv]| {
+                let (three, two) = (b.constant(3), b.constant(2));
+                let near = window(b, q, kv);
+                let product = b.binary(BinaryOp::And, kv, three);
+                let some = b.binary(BinaryOp::Ne, product, two);
+                b.and_then(near, some)
+            },
+            vec![],
+        ),
+    ];
+    for (q, kv) in [([1, 8, 1100, 32], [1, 8, 1100, 32]), ([2, 64, 70, 32], [2, 8, 70, 32])] {
+        for dtype in [DType::F32, DType::F16] {
+            let case = Case::contiguous(&mut rng, dtype, q, kv, kv);
+            for mask in &windows {
+                let mask = block_mask(mask, case.extent(), 16);
+                let problem = Problem { block_mask: Some(&mask), ..case.problem() };
+                case.check(&problem, &CpuOptions::default());
+            }
+        }
+    }
+}
+
 /// Planes are as good as the numbers that they are made of; numbers that have none are computed otherwise.
 #[test]
 fn planes_agree_for_large_and_small_numbers() {
