@@ -18,6 +18,12 @@ const ITEM_ROWS: usize = 256;
 const ITEM_ROWS_OF_TILES: usize = 512;
 /// Items are made smaller, down to one block, until there are this many.
 const ENOUGH_ITEMS: usize = 16;
+/// For tile registers two items become one where there are so many at least, …
+const MANY_ITEMS: usize = 64;
+/// … where it meets so many times as many keys as it has queries (fewer may be packed at one go, block after block), …
+const FAR_KEYS: usize = 2;
+/// … and where the packed queries and the results of its rows take no more bytes: they share the second-level cache with keys.
+const MOST_BYTES_OF_ROWS: usize = 3 << 19;
 /// Where one block holds all queries of a key/value head (decoding), its keys are split into parts of this length.
 const SPLIT_KEYS: usize = 2048;
 
@@ -33,6 +39,11 @@ fn split_keys(shape: &Shape) -> usize {
 
 fn item_rows(kernels: &Kernels) -> usize {
     if kernels.packing.is_tiles() { ITEM_ROWS_OF_TILES } else { ITEM_ROWS }
+}
+
+/// What a row of an item takes beside keys and values.
+fn bytes_of_row(shape: &Shape, kernels: &Kernels) -> usize {
+    4 * (kernels.packing.units(shape.head_dim) + shape.value_dim.next_multiple_of(kernels.panel))
 }
 
 /// Puts the items of some key/value heads, numbered `batch · kv_heads + kv_head`, into an empty list, the most expensive
@@ -59,14 +70,26 @@ pub(super) fn items(
     }
     let splits = splits(shape);
     let (heads_each, queries_each) = if splits == 1 { parts(rows) } else { (group, shape.q_len) };
+    let joined = if kernels.packing.is_tiles()
+        && count((heads_each, 2 * queries_each)) >= MANY_ITEMS
+        && 2 * heads_each * queries_each * bytes_of_row(shape, kernels) <= MOST_BYTES_OF_ROWS
+    {
+        2 * queries_each
+    } else {
+        queries_each
+    };
     items.reserve(
         count((heads_each, queries_each)) / (shape.batch * shape.kv_heads) * kv_heads.len() * splits,
     );
     for kv_head in kv_heads {
         let (batch, kv_head) = (kv_head / shape.kv_heads, kv_head % shape.kv_heads);
-        for heads in chunks(group, heads_each) {
+        for heads in chunks(0..group, heads_each) {
             let heads = kv_head * group + heads.start..kv_head * group + heads.end;
-            for queries in chunks(shape.q_len, queries_each) {
+            let each_of = |queries: &Range<usize>| {
+                let keys = tiles.hull(batch, heads.start, queries);
+                if keys.len() < FAR_KEYS * queries.len() { queries_each } else { joined }
+            };
+            for queries in chunks(0..shape.q_len, joined).flat_map(|two| chunks(two.clone(), each_of(&two))) {
                 let cost = heads.clone().map(|h| tiles.cost(batch, h, &queries)).sum();
                 let heads = heads.clone();
                 if splits == 1 {
@@ -74,7 +97,7 @@ pub(super) fn items(
                     items.push(Item { batch, kv_head, heads, queries, keys, cost, partial: None });
                     continue;
                 }
-                for keys in chunks(shape.kv_len, split_keys(shape)) {
+                for keys in chunks(0..shape.kv_len, split_keys(shape)) {
                     let partial = Some(items.len() * heads.len() * queries.len());
                     let (heads, queries) = (heads.clone(), queries.clone());
                     items.push(Item { batch, kv_head, heads, queries, keys, cost, partial });
@@ -101,12 +124,11 @@ pub(super) fn fills_tiles(shape: &Shape) -> bool {
 /// An item in parts as large as other kernels want them.
 pub(super) fn parts<'i>(item: &'i Item, kernels: &Kernels) -> impl Iterator<Item = Item> + use<'i> {
     let each = (item_rows(kernels) / item.heads.len()).max(BLOCK_ROWS) / BLOCK_ROWS * BLOCK_ROWS;
-    let starts = item.queries.clone().step_by(each);
-    starts.map(move |start| Item { queries: start..item.queries.end.min(start + each), ..item.clone() })
+    chunks(item.queries.clone(), each).map(|queries| Item { queries, ..item.clone() })
 }
 
-fn chunks(len: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len).step_by(each).map(move |start| start..(start + each).min(len))
+fn chunks(all: Range<usize>, each: usize) -> impl Iterator<Item = Range<usize>> {
+    all.clone().step_by(each).map(move |start| start..all.end.min(start + each))
 }
 
 /// Runs `work` for 0..count, each once, smaller numbers first; on the current rayon pool or on a pool of `threads`.
