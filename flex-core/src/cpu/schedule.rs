@@ -70,6 +70,7 @@ pub(super) fn items(
     }
     let splits = splits(shape);
     let (heads_each, queries_each) = if splits == 1 { parts(rows) } else { (group, shape.q_len) };
+    // The queries of two items that become one; if none do, of one.
     let joined = if kernels.packing.is_tiles()
         && count((heads_each, 2 * queries_each)) >= MANY_ITEMS
         && 2 * heads_each * queries_each * bytes_of_row(shape, kernels) <= MOST_BYTES_OF_ROWS

@@ -116,7 +116,7 @@ impl<'p> Pass<'_, 'p> {
     /// Computes the rows and writes them.
     ///
     /// # Errors
-    /// The first fault of a mod on the way, or numbers that the kernels cannot represent. Some rows may be written then.
+    /// The first fault of a mod on the way, or another reason to stop. Some rows may be written then.
     pub(super) fn run(&mut self, output: &Output) -> Result<(), Stop> {
         let block_rows = self.sizes.block_rows;
         let intervals = self.rows_are_intervals();
@@ -242,7 +242,10 @@ impl<'p> Pass<'_, 'p> {
         true
     }
 
-    /// Leaves to others what is not worth preparing.
+    /// Gives up on planes, or on lengths, where too few rows meet each packed key for what these take.
+    ///
+    /// # Errors
+    /// If others had better compute the item.
     fn prepare_where_worthwhile(&mut self, intervals: bool) -> Result<(), Stop> {
         let (job, shape) = (self.job, &self.job.shape);
         let least_reuse = job.kernels.least_reuse(shape.head_dim + shape.value_dim);
