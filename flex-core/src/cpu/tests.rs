@@ -16,7 +16,10 @@ use crate::reference;
 mod case;
 mod small_scores;
 
-use case::{Case, Data, How, Statistics, Tensor, block_mask, causal, mask_of, masks, score_mods, table_mod};
+use case::{
+    Case, Data, How, Statistics, Tensor, block_mask, causal, mask_of, masks, score_mods, table_mod,
+    with_holes,
+};
 
 #[test]
 fn random_problems_agree_with_the_reference() {
@@ -228,11 +231,8 @@ fn items_that_are_not_worth_preparing_are_computed_in_parts() {
         mask_of(|b, [_, _, q, kv]| window(b, q, kv), vec![]),
         mask_of(
             |b, [_, _, q, kv]| {
-                let (three, two) = (b.constant(3), b.constant(2));
                 let near = window(b, q, kv);
-                let product = b.binary(BinaryOp::And, kv, three);
-                let some = b.binary(BinaryOp::Ne, product, two);
-                b.and_then(near, some)
+                with_holes(b, near, kv)
             },
             vec![],
         ),

@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use super::SUM_LANES;
 use super::generic::Surroundings;
-use super::online_softmax::{Exponent, GROUP, Unchanged, WeightFormat, copy, largest_scores, rescale, weigh};
+use super::online_softmax::{
+    Exponent, GROUP, Unchanged, WeightFormat, copy, groups_and_vectors, largest_scores, rescale, weigh,
+};
 use super::simd::Simd;
 use super::softmax::Softmax;
 
@@ -65,8 +67,7 @@ where
     W: WeightFormat<S>,
     E: Exponent<S>,
 {
-    let width = W::VECTORS * S::LANES;
-    let groups = task.keys.start / width..task.keys.end.div_ceil(width);
+    let (groups, vectors) = groups_and_vectors::<S, W>(&task.keys);
     // SAFETY: as promised by the caller.
     unsafe {
         let exponent = E::new(task);
@@ -74,8 +75,7 @@ where
             let rows = GROUP.min(task.rows - first);
             let (mut shift, mut rescale) = ([0.0; GROUP], [1.0; GROUP]);
             if W::NEEDS_MAXIMA {
-                let vectors = groups.start * W::VECTORS..groups.end * W::VECTORS;
-                (shift, rescale) = update_maxima::<S, E, MASKED>(task, exponent, first, vectors);
+                (shift, rescale) = update_maxima::<S, E, MASKED>(task, exponent, first, vectors.clone());
             }
             copy::<S>(rescale.as_ptr(), task.rescale.add(first), rows);
             for r in 0..rows {
@@ -104,11 +104,7 @@ unsafe fn update_maxima<S: Simd, E: Exponent<S>, const MASKED: bool>(
     let rows = first..task.rows.min(first + GROUP);
     // SAFETY: as promised by the caller.
     unsafe {
-        let largest = match rows.len() {
-            GROUP => largest_scores::<S, Unchanged, MASKED>(task, first, GROUP, vectors),
-            rows => largest_scores::<S, Unchanged, MASKED>(task, first, rows, vectors),
-        };
-        let mut largest = S::reduce_max_of_each(&largest);
+        let mut largest = largest_scores::<S, Unchanged, MASKED>(task, first, vectors);
         for v in (0..GROUP).step_by(S::LANES) {
             let at = largest.as_mut_ptr().add(v);
             // −∞ where nothing is kept becomes that or NaN, which is no larger than what was there.

@@ -27,8 +27,7 @@ use crate::isa::{Available, InstructionSet};
 pub(super) use bounded_softmax::{LARGEST_EXPONENT, OddPolynomial};
 pub(super) use in_place::{HeadRows, InPlace, Operands, Pipeline};
 pub(super) use magnitudes::Magnitudes;
-use online_softmax::Exponent;
-use online_softmax::WeightFormat;
+use online_softmax::{Exponent, WeightFormat};
 use products::Product;
 pub(super) use products::{Multiplier, QueryRows, ValueRows};
 pub(super) use read::{Prefetch, Reader};
@@ -177,8 +176,8 @@ impl Kernels {
     }
 
     /// How many rows must meet each packed key for [others](Self::for_all_numbers) to be slower, on average, where rows of
-    /// keys and values have so many elements together. (Splitting takes as long a product as the product itself, but weights
-    /// become planes whatever their number.)
+    /// keys and values have so many elements together: splitting them and multiplying them takes time in proportion to the
+    /// elements, but making planes of weights does not.
     pub(super) fn least_reuse(&self, elements: usize) -> f64 {
         let (least, of_one_element) = match self.packing.planes() {
             1 => return 0.0,

@@ -114,6 +114,16 @@ impl<S: Simd> WeightFormat<S> for InCoarseBf16 {
     }
 }
 
+/// The groups of vectors, of which whole ones are written, that have some of the keys, and their vectors.
+#[inline(always)]
+pub(super) fn groups_and_vectors<S: Simd, W: WeightFormat<S>>(
+    keys: &Range<usize>,
+) -> (Range<usize>, Range<usize>) {
+    let width = W::VECTORS * S::LANES;
+    let groups = keys.start / width..keys.end.div_ceil(width);
+    (groups.clone(), groups.start * W::VECTORS..groups.end * W::VECTORS)
+}
+
 /// One step of the online softmax: scores become weights.
 ///
 /// # Safety
@@ -126,10 +136,7 @@ where
     W: WeightFormat<S>,
     C: Change<S>,
 {
-    // Whole groups of vectors are written.
-    let width = W::VECTORS * S::LANES;
-    let groups = task.keys.start / width..task.keys.end.div_ceil(width);
-    let vectors = groups.start * (width / S::LANES)..groups.end * (width / S::LANES);
+    let (groups, vectors) = groups_and_vectors::<S, W>(&task.keys);
     // SAFETY: as promised by the caller.
     unsafe {
         for first in (0..task.rows).step_by(GROUP) {
@@ -253,13 +260,9 @@ unsafe fn update_maxima<S: Simd, P: Surroundings, C: Change<S>, const MASKED: bo
                 C::change_row(task, first + r, vectors.clone());
             }
         }
-        // Of a whole group the maxima are in registers all the time.
-        let largest = match rows {
-            GROUP => largest_scores::<S, C, MASKED>(task, first, GROUP, vectors),
-            _ => largest_scores::<S, C, MASKED>(task, first, rows, vectors),
-        };
+        let largest = largest_scores::<S, C, MASKED>(task, first, vectors);
         let max = std::slice::from_raw_parts_mut(task.max.add(first), rows);
-        rescale::<S>(max, &S::reduce_max_of_each(&largest), task.factor)
+        rescale::<S>(max, &largest, task.factor)
     }
 }
 
@@ -332,13 +335,34 @@ impl<S: Simd> Change<S> for Capped {
     }
 }
 
-/// The largest score in each lane of each row, as changed; what a row does not keep becomes −∞. A NaN is dropped here and
-/// comes back as the exponential of itself.
+/// The largest score of each row of the group from `first` on, as changed; what a row does not keep becomes −∞. A NaN is
+/// dropped here and comes back as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
 pub(super) unsafe fn largest_scores<S: Simd, C: Change<S>, const MASKED: bool>(
+    task: &Softmax,
+    first: usize,
+    vectors: Range<usize>,
+) -> [f32; GROUP] {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        // Of a whole group the maxima are in registers all the time.
+        let largest = match GROUP.min(task.rows - first) {
+            GROUP => largest_in_lanes::<S, C, MASKED>(task, first, GROUP, vectors),
+            rows => largest_in_lanes::<S, C, MASKED>(task, first, rows, vectors),
+        };
+        S::reduce_max_of_each(&largest)
+    }
+}
+
+/// The same in each lane.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn largest_in_lanes<S: Simd, C: Change<S>, const MASKED: bool>(
     task: &Softmax,
     first: usize,
     rows: usize,

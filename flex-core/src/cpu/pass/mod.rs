@@ -119,16 +119,17 @@ impl<'p> Pass<'_, 'p> {
     /// The first fault of a mod on the way, or another reason to stop. Some rows may be written then.
     pub(super) fn run(&mut self, output: &Output) -> Result<(), Stop> {
         let block_rows = self.sizes.block_rows;
-        let intervals = self.rows_are_intervals();
-        self.prepare_where_worthwhile(intervals)?;
-        if intervals && let Some(keys) = self.one_chunk() {
+        // From the first to the last key of some row, if what rows keep are intervals.
+        let all = self.rows_are_intervals().then(|| walk::hull(self.buffers.kept).unwrap_or(0..0));
+        self.prepare_where_worthwhile(all.as_ref())?;
+        if let Some(keys) = all.as_ref().filter(|all| all.len() <= self.buffers.chunk_keys) {
             // Blocks come one after the other, each from its queries to its results in the nearest cache.
             if !keys.is_empty() {
                 self.pack_keys(keys.clone())?;
             }
             for i in 0..self.rows.blocks() {
                 self.begin(i, 0)?;
-                self.walk_chunk(i, 0, &keys)?;
+                self.walk_chunk(i, 0, keys)?;
                 self.finish(i, 0, output)?;
             }
             return Ok(());
@@ -137,9 +138,9 @@ impl<'p> Pass<'_, 'p> {
         for i in 0..self.rows.blocks() {
             self.begin(i, i * block_rows)?;
         }
-        match intervals {
-            true => self.walk_intervals()?,
-            false => self.walk_tiles()?,
+        match &all {
+            Some(all) => self.walk_intervals(all)?,
+            None => self.walk_tiles()?,
         }
         for i in 0..self.rows.blocks() {
             self.finish(i, i * block_rows, output)?;
@@ -246,33 +247,30 @@ impl<'p> Pass<'_, 'p> {
     ///
     /// # Errors
     /// If others had better compute the item.
-    fn prepare_where_worthwhile(&mut self, intervals: bool) -> Result<(), Stop> {
+    fn prepare_where_worthwhile(&mut self, of_intervals: Option<&Range<usize>>) -> Result<(), Stop> {
         let (job, shape) = (self.job, &self.job.shape);
         let least_reuse = job.kernels.least_reuse(shape.head_dim + shape.value_dim);
         let nothing_to_prepare = least_reuse == 0.0 && self.bound.is_none();
         if nothing_to_prepare || job.preparation != Preparation::WhereWorthwhile {
             return Ok(());
         }
-        let reuse = self.reuse(intervals);
+        let reuse = self.reuse(of_intervals);
         self.bound = self.bound.take().filter(|_| reuse >= LEAST_REUSE_OF_LENGTHS);
         if reuse < least_reuse { Err(Stop::NotWorthwhile) } else { Ok(()) }
     }
 
     /// How many rows meet each key that is packed, on average; where the mask has to be asked, about half of a partial
     /// block.
-    fn reuse(&self, intervals: bool) -> f64 {
+    fn reuse(&self, of_intervals: Option<&Range<usize>>) -> f64 {
         let (item, tiles) = (self.item, &self.job.tiles);
-        let (pairs, keys) = match intervals {
-            true => {
-                let pairs: u64 = self.buffers.kept.iter().map(|keys| keys.len() as u64).sum();
-                (pairs, walk::hull(self.buffers.kept).unwrap_or(0..0))
-            }
-            false => {
-                let pairs = item.heads.clone().map(|h| tiles.kept_pairs(item.batch, h, &item.queries)).sum();
-                (pairs, tiles.hull(item.batch, item.heads.start, &item.queries))
-            }
+        let (pairs, keys): (u64, _) = match of_intervals {
+            Some(all) => (self.buffers.kept.iter().map(|keys| keys.len() as u64).sum(), all.len()),
+            None => (
+                item.heads.clone().map(|h| tiles.kept_pairs(item.batch, h, &item.queries)).sum(),
+                tiles.hull(item.batch, item.heads.start, &item.queries).len(),
+            ),
         };
-        pairs as f64 / keys.len().max(1) as f64
+        pairs as f64 / keys.max(1) as f64
     }
 
     fn pack_keys(&mut self, keys: Range<usize>) -> Result<(), Stop> {

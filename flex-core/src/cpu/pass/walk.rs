@@ -9,14 +9,8 @@ use super::{Pass, Stop};
 use crate::mods::ModFault;
 
 impl Pass<'_, '_> {
-    /// The keys that some row keeps, if they are intervals that are packed at one go.
-    pub(super) fn one_chunk(&self) -> Option<Range<usize>> {
-        let all = hull(self.buffers.kept).unwrap_or(0..0);
-        (all.len() <= self.buffers.chunk_keys).then_some(all)
-    }
-
-    pub(super) fn walk_intervals(&mut self) -> Result<(), Stop> {
-        let Some(all) = hull(self.buffers.kept) else { return Ok(()) };
+    /// Takes all blocks through the keys that some row keeps, chunk by chunk.
+    pub(super) fn walk_intervals(&mut self, all: &Range<usize>) -> Result<(), Stop> {
         for start in all.clone().step_by(self.buffers.chunk_keys) {
             let chunk = start..all.end.min(start + self.buffers.chunk_keys);
             let mut is_packed = false;

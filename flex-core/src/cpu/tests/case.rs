@@ -96,6 +96,14 @@ pub(super) fn mask_of(
     MaskMod::new("mask", b.finish(root).unwrap(), captures).unwrap()
 }
 
+/// What is kept, but for every fourth key: not intervals of keys any more.
+pub(super) fn with_holes(b: &mut Builder, kept: NodeId, kv: NodeId) -> NodeId {
+    let (three, two) = (b.constant(3), b.constant(2));
+    let rest = b.binary(BinaryOp::And, kv, three);
+    let is_no_hole = b.binary(BinaryOp::Ne, rest, two);
+    b.and_then(kept, is_no_hole)
+}
+
 pub(super) fn causal() -> MaskMod {
     mask_of(|b, [_, _, q, kv]| b.binary(BinaryOp::Ge, q, kv), vec![])
 }

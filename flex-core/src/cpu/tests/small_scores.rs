@@ -22,11 +22,8 @@ fn small_scores_and_large_ones_take_their_turns() {
     let later_keys = later_keys();
     let unproved = mask_of(
         |b, [_, _, q, kv]| {
-            let (three, two) = (b.constant(3), b.constant(2));
             let late = is_late(b, q, kv);
-            let product = b.binary(BinaryOp::And, kv, three);
-            let some = b.binary(BinaryOp::Ne, product, two);
-            b.and_then(late, some)
+            with_holes(b, late, kv)
         },
         vec![],
     );
