@@ -90,7 +90,7 @@ impl Job<'_> {
         let batch = if self.shape.kv_batch == 1 { 0 } else { item.batch };
         let whole = self.shape.value_dim.is_multiple_of(self.kernels.panel);
         let head = Head::new(&self.problem.value, batch, item.kv_head);
-        head.f32_rows().filter(|_| whole && self.kernels.packing == Packing::F32)
+        head.f32_rows().filter(|_| whole && self.kernels.takes_values_in_place)
     }
 
     /// Computes an item and writes its rows of the output.

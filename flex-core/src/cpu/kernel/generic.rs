@@ -3,48 +3,19 @@
 use super::simd::Simd;
 use super::{Product, TILE_KEYS};
 
-/// `acc[r][v] += Σₖ a[r, k] · b[k, v]` with the sums in registers. `a` has rows `row` apart and steps `STEP` apart; `b`
-/// has steps `b_step` apart, of which `NV` vectors count.
+/// Two sums of half as many steps have fewer roundings than one.
+const CHAIN: usize = 16;
+
+/// Fewer sums than this wait for each other: an instruction that adds a product takes four cycles, and there are two a cycle.
+const BUSY: usize = 8;
+
+/// `Σₖ a[r, k] · b[k, v]` with the sums in registers, in chains of additions of at most [`CHAIN`] steps. `a` has rows `row`
+/// apart and steps `STEP` apart; `b` has steps `b_step` apart, of which `NV` vectors count.
 ///
 /// # Safety
 /// The CPU has the features of `S`; the pointers are good for `steps` steps.
 #[inline(always)]
 unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
-    acc: &mut [[S::V; NV]; MR],
-    mut a: *const f32,
-    row: usize,
-    mut b: *const f32,
-    b_step: usize,
-    steps: usize,
-) {
-    for _ in 0..steps {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            let mut columns = [S::splat(0.0); NV];
-            for (v, column) in columns.iter_mut().enumerate() {
-                *column = S::load(b.add(v * S::LANES));
-            }
-            for (r, sums) in acc.iter_mut().enumerate() {
-                let x = S::splat(*a.add(r * row));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = S::fma(x, column, *sum);
-                }
-            }
-            a = a.add(STEP);
-            b = b.add(b_step);
-        }
-    }
-}
-
-/// The steps that are summed in one chain of additions. Two sums of half as many have fewer roundings than one.
-const CHAIN: usize = 16;
-
-/// The same from zero, in chains of at most [`CHAIN`] steps.
-///
-/// # Safety
-/// As [`accumulate`].
-#[inline(always)]
-unsafe fn accumulate_in_chains<S: Simd, const MR: usize, const NV: usize, const STEP: usize>(
     mut a: *const f32,
     row: usize,
     mut b: *const f32,
@@ -57,17 +28,57 @@ unsafe fn accumulate_in_chains<S: Simd, const MR: usize, const NV: usize, const 
         let mut left = steps;
         while left > 0 {
             let chain = left.min(CHAIN);
-            let mut sums = [[S::splat(0.0); NV]; MR];
-            accumulate::<S, MR, NV, STEP>(&mut sums, a, row, b, b_step, chain);
+            // Side by side where one would wait for itself.
+            let chains = if MR * NV < BUSY && left >= 2 * CHAIN { 2 } else { 1 };
+            match chains {
+                2 => add_chains::<S, MR, NV, STEP, 2>(&mut all, a, row, b, b_step, chain),
+                _ => add_chains::<S, MR, NV, STEP, 1>(&mut all, a, row, b, b_step, chain),
+            }
+            (a, b) = (a.add(chains * chain * STEP), b.add(chains * chain * b_step));
+            left -= chains * chain;
+        }
+        all
+    }
+}
+
+/// Adds `CHAINS` chains of `chain` steps each, one after the other, which are summed side by side.
+///
+/// # Safety
+/// As [`accumulate`].
+#[inline(always)]
+unsafe fn add_chains<S: Simd, const MR: usize, const NV: usize, const STEP: usize, const CHAINS: usize>(
+    all: &mut [[S::V; NV]; MR],
+    a: *const f32,
+    row: usize,
+    b: *const f32,
+    b_step: usize,
+    chain: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut chains = [[[S::splat(0.0); NV]; MR]; CHAINS];
+        for step in 0..chain {
+            for (i, sums) in chains.iter_mut().enumerate() {
+                let step = i * chain + step;
+                let mut columns = [S::splat(0.0); NV];
+                for (v, column) in columns.iter_mut().enumerate() {
+                    *column = S::load(b.add(step * b_step + v * S::LANES));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*a.add(r * row + step * STEP));
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = S::fma(x, column, *sum);
+                    }
+                }
+            }
+        }
+        for sums in chains {
             for (all, sums) in all.iter_mut().zip(sums) {
                 for (all, sum) in all.iter_mut().zip(sums) {
                     *all = S::add(*all, sum);
                 }
             }
-            (a, b) = (a.add(chain * STEP), b.add(chain * b_step));
-            left -= chain;
         }
-        all
     }
 }
 
@@ -131,8 +142,8 @@ unsafe fn strip_scores<S: Simd, const MR: usize, const NV: usize>(
         let left = task.left.add(strip * task.left_strip);
         let right = task.right.add(column / panel * task.right_panel + column % panel);
         let acc = match task.left_row {
-            1 => accumulate_in_chains::<S, MR, NV, MR>(left, 1, right, panel, task.extent),
-            row => accumulate_in_chains::<S, MR, NV, 1>(left, row, right, panel, task.extent),
+            1 => accumulate::<S, MR, NV, MR>(left, 1, right, panel, task.extent),
+            row => accumulate::<S, MR, NV, 1>(left, row, right, panel, task.extent),
         };
         let out = task.out.wrapping_add(strip * task.out_strip + column);
         for (r, row) in acc.iter().enumerate() {
@@ -180,13 +191,8 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                     // The keys of a window are summed by themselves: thousands in a row would lose digits.
                     let left = task.left.add(strip * task.left_strip + units.start);
                     let right = task.right.add(panel * task.right_panel + units.start * task.right_step);
-                    let acc = accumulate_in_chains::<S, MR, NV, 1>(
-                        left,
-                        TILE_KEYS,
-                        right,
-                        task.right_step,
-                        units.len(),
-                    );
+                    let acc =
+                        accumulate::<S, MR, NV, 1>(left, TILE_KEYS, right, task.right_step, units.len());
                     for (r, row) in acc.iter().enumerate() {
                         let factor = S::splat(*task.factor.add(strip * MR + r));
                         for (v, sum) in row.iter().enumerate() {

@@ -157,7 +157,10 @@ where
                 let sums = task.sums.add((first + r) * super::SUM_LANES);
                 let sum = S::mul(S::splat(rescale[r]), S::load(sums));
                 let (groups, shift) = (groups.clone(), S::splat(shift[r]));
-                let sum = weigh::<S, W, _, false, false>(task, first + r, groups, exponent, shift, sum);
+                let sum = match MASKED && !S::HAS_MASKS {
+                    true => weigh::<S, W, _, false, true>(task, first + r, groups, exponent, shift, sum),
+                    false => weigh::<S, W, _, false, false>(task, first + r, groups, exponent, shift, sum),
+                };
                 S::store(sums, sum);
             }
         }
@@ -195,12 +198,50 @@ impl<S: Simd> Exponent<S> for Scaled<S::V> {
     }
 }
 
+/// Of units of `width` lanes those of which a row keeps all lanes, between those of which it does not.
+#[inline(always)]
+fn kept_whole(kept: &Range<u32>, width: usize, units: &Range<usize>) -> Range<usize> {
+    let start = (kept.start as usize).div_ceil(width).clamp(units.start, units.end);
+    start..(kept.end as usize / width).clamp(start, units.end)
+}
+
 /// A row of scores becomes weights, which are added to `sum`; exponents may be known to be `SMALL`.
 ///
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
 pub(super) unsafe fn weigh<S, W, E, const SMALL: bool, const MASKED: bool>(
+    task: &Softmax,
+    r: usize,
+    groups: Range<usize>,
+    exponent: E,
+    shift: S::V,
+    sum: S::V,
+) -> S::V
+where
+    S: Simd,
+    W: WeightFormat<S>,
+    E: Exponent<S>,
+{
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if !MASKED || S::HAS_MASKS {
+            return weigh_groups::<S, W, E, SMALL, MASKED>(task, r, groups, exponent, shift, sum);
+        }
+        let whole = kept_whole(&*task.kept.add(r), W::VECTORS * S::LANES, &groups);
+        let (before, after) = (groups.start..whole.start, whole.end..groups.end);
+        let sum = weigh_groups::<S, W, E, SMALL, true>(task, r, before, exponent, shift, sum);
+        let sum = weigh_groups::<S, W, E, SMALL, false>(task, r, whole, exponent, shift, sum);
+        weigh_groups::<S, W, E, SMALL, true>(task, r, after, exponent, shift, sum)
+    }
+}
+
+/// The same for groups of vectors, all of which are kept whole or asked for what is kept of them.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn weigh_groups<S, W, E, const SMALL: bool, const MASKED: bool>(
     task: &Softmax,
     r: usize,
     groups: Range<usize>,
@@ -254,7 +295,7 @@ unsafe fn update_maxima<S: Simd, P: Surroundings, C: Change<S>, const MASKED: bo
     let rows = GROUP.min(task.rows - first);
     // SAFETY: as promised by the caller.
     unsafe {
-        if C::TAKES_TIME {
+        if C::CHANGES_ROWS {
             for r in 0..rows {
                 P::keep_awake(r, SLOW_ROWS);
                 C::change_row(task, first + r, vectors.clone());
@@ -268,10 +309,10 @@ unsafe fn update_maxima<S: Simd, P: Surroundings, C: Change<S>, const MASKED: bo
 
 /// What happens to scores first.
 pub(super) trait Change<S: Simd> {
-    /// Whether anything happens.
-    const CHANGES: bool;
-    /// Whether that takes about as much time as the exponentials.
-    const TAKES_TIME: bool = false;
+    /// Whether [`change`](Self::change) does anything.
+    const CHANGES: bool = false;
+    /// Whether [`change_row`](Self::change_row) does, which takes about as much time as the exponentials then.
+    const CHANGES_ROWS: bool = false;
 
     /// Before the scores of a row are looked at.
     ///
@@ -293,9 +334,7 @@ pub(super) trait Change<S: Simd> {
 /// Scores are taken as they are.
 pub(super) struct Unchanged;
 
-impl<S: Simd> Change<S> for Unchanged {
-    const CHANGES: bool = false;
-}
+impl<S: Simd> Change<S> for Unchanged {}
 
 /// Scores get their biases.
 pub(super) struct Biased;
@@ -317,8 +356,7 @@ impl<S: Simd> Change<S> for Biased {
 pub(super) struct Capped;
 
 impl<S: Simd> Change<S> for Capped {
-    const CHANGES: bool = true;
-    const TAKES_TIME: bool = true;
+    const CHANGES_ROWS: bool = true;
 
     #[inline(always)]
     unsafe fn change_row(task: &Softmax, r: usize, vectors: Range<usize>) {
@@ -335,8 +373,8 @@ impl<S: Simd> Change<S> for Capped {
     }
 }
 
-/// The largest score of each row of the group from `first` on, as changed; what a row does not keep becomes −∞. A NaN is
-/// dropped here and comes back as the exponential of itself.
+/// The largest score of each row of the group from `first` on that it keeps, as changed. A NaN is dropped here and comes back
+/// as the exponential of itself.
 ///
 /// # Safety
 /// As [`softmax`].
@@ -374,9 +412,7 @@ unsafe fn largest_in_lanes<S: Simd, C: Change<S>, const MASKED: bool>(
         if MASKED {
             // What a row keeps stays in registers.
             for (r, largest) in largest[..rows].iter_mut().enumerate() {
-                for v in vectors.clone() {
-                    *largest = S::max(changed::<S, C, MASKED>(task, first + r, v), *largest);
-                }
+                *largest = largest_kept::<S, C>(task, first + r, vectors.clone());
             }
         } else {
             for v in vectors {
@@ -389,7 +425,34 @@ unsafe fn largest_in_lanes<S: Simd, C: Change<S>, const MASKED: bool>(
     }
 }
 
-/// The changed scores of vector `v` of a row, which are written if they are not what they were.
+/// The largest score that a row keeps, in each lane.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+unsafe fn largest_kept<S: Simd, C: Change<S>>(task: &Softmax, r: usize, vectors: Range<usize>) -> S::V {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        let mut whole = vectors.start..vectors.start;
+        if !S::HAS_MASKS {
+            whole = kept_whole(&*task.kept.add(r), S::LANES, &vectors);
+        }
+        for v in vectors.start..whole.start {
+            largest = S::max(changed::<S, C, true>(task, r, v), largest);
+        }
+        for v in whole.clone() {
+            largest = S::max(changed::<S, C, false>(task, r, v), largest);
+        }
+        for v in whole.end..vectors.end {
+            largest = S::max(changed::<S, C, true>(task, r, v), largest);
+        }
+        largest
+    }
+}
+
+/// The changed scores of vector `v` of a row, which are written if they are not what they were; what a row does not keep
+/// only if that takes no time.
 ///
 /// # Safety
 /// As [`softmax`].
@@ -402,7 +465,7 @@ unsafe fn changed<S: Simd, C: Change<S>, const MASKED: bool>(task: &Softmax, r: 
         if MASKED {
             scores = S::keep(scores, &*task.kept.add(r), (v * S::LANES) as u32);
         }
-        if MASKED || C::CHANGES {
+        if MASKED && S::HAS_MASKS || C::CHANGES {
             S::store(at, scores);
         }
         scores
@@ -424,7 +487,7 @@ pub(super) unsafe fn rescale<S: Simd>(
     // SAFETY: as promised by the caller; a group is whole vectors.
     unsafe {
         copy::<S>(max.as_ptr(), group_max.as_mut_ptr(), max.len());
-        for v in (0..GROUP).step_by(S::LANES) {
+        for v in (0..max.len()).step_by(S::LANES) {
             let before = S::load(group_max.as_ptr().add(v));
             let largest = S::mul(S::load(largest.as_ptr().add(v)), S::splat(factor));
             let now = S::max(largest, before);

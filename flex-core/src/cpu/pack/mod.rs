@@ -201,8 +201,8 @@ fn query_strips(task: Packed, factor: f32) {
         return planes::query_planes(task, factor);
     }
     let Packed { kernels, head, rows, scratch, to, .. } = task;
-    let (strip, units_each) = (kernels.strip, kernels.packing.units(head.columns));
     if kernels.packing == Packing::Bf16Tiles {
+        let units_each = kernels.packing.units(head.columns);
         let Scratch { wide: [wide, ..], packed: [packed, ..] } = scratch;
         let (present, spare) = to.split_at_mut(rows.len() * units_each);
         for (row, to) in rows.zip(present.chunks_exact_mut(units_each)) {
@@ -211,22 +211,26 @@ fn query_strips(task: Packed, factor: f32) {
         spare.fill(0.0);
         return;
     }
-    if strip == 8 {
-        let strips = to.chunks_exact_mut(8 * units_each);
-        for (to, first) in strips.zip((rows.start..).step_by(8)) {
-            let rows = first..rows.end.min(first + 8);
-            kernels.transpose::<8>(units_of_each(kernels, &head, rows, factor, scratch), to, 8);
-        }
-        return;
+    match kernels.strip {
+        4 => transposed_strips::<4>(kernels, &head, rows, factor, scratch, to),
+        _ => transposed_strips::<8>(kernels, &head, rows, factor, scratch, to),
     }
-    let Scratch { wide: [wide, ..], packed: [packed, ..] } = scratch;
-    to.fill(0.0);
-    for (i, row) in rows.enumerate() {
-        let to = &mut to[i / strip * strip * units_each + i % strip..];
-        let units = units(kernels, &head, row, factor, wide, packed);
-        for (unit, &x) in units.iter().enumerate() {
-            to[unit * strip] = x;
-        }
+}
+
+/// Strips of `STRIP` rows, that of the kernels, unit by unit.
+#[inline(always)]
+fn transposed_strips<const STRIP: usize>(
+    kernels: &Kernels,
+    head: &Head,
+    rows: Range<usize>,
+    factor: f32,
+    scratch: &mut Scratch,
+    to: &mut [f32],
+) {
+    let strips = to.chunks_exact_mut(STRIP * kernels.packing.units(head.columns));
+    for (to, first) in strips.zip((rows.start..).step_by(STRIP)) {
+        let rows = first..rows.end.min(first + STRIP);
+        kernels.transpose::<STRIP>(units_of_each(kernels, head, rows, factor, scratch), to, STRIP);
     }
 }
 

@@ -3,6 +3,8 @@
 //! `S::LANES` sums are in registers at a time: of `MR` rows and `LANES / MR` keys, or of `MR` rows and `NV` vectors of
 //! value columns.
 
+use std::ops::Range;
+
 use super::super::TILE_KEYS;
 use super::widen::{LaneSums, Widen};
 use super::{Ahead, Dots, WeightedSum};
@@ -10,6 +12,39 @@ use super::{Ahead, Dots, WeightedSum};
 /// The values that the columns of an output row pass over before the next columns have their turn: so few that their
 /// rows stay in the nearest cache.
 const VALUES_A_PASS: usize = 16;
+
+/// Lanes whose keys or values are read together: `count` of them, `apart` lanes from one to the next.
+#[derive(Clone, Copy)]
+struct Together {
+    first: usize,
+    apart: usize,
+    count: usize,
+}
+
+impl Together {
+    #[inline(always)]
+    fn lane(self, i: usize) -> usize {
+        self.first + i * self.apart
+    }
+}
+
+/// The lanes that are read as [streams](LaneSums::STREAMS), and those that are left.
+#[inline(always)]
+fn streams_and_rest<S: LaneSums>(
+    lanes: &Range<usize>,
+) -> (impl Iterator<Item = Together> + use<S>, Range<usize>) {
+    let apart = if S::STREAMS > 1 { lanes.len() / S::STREAMS } else { 0 };
+    let streams = lanes.start..lanes.start + apart;
+    let streams = streams.map(move |first| Together { first, apart, count: S::STREAMS });
+    (streams, lanes.start + apart * S::STREAMS..lanes.end)
+}
+
+/// Lanes side by side, `most` at a time.
+#[inline(always)]
+fn side_by_side(lanes: Range<usize>, most: usize) -> impl Iterator<Item = Together> {
+    let end = lanes.end;
+    lanes.step_by(most).map(move |first| Together { first, apart: 1, count: most.min(end - first) })
+}
 
 /// Asks for the cache lines of the rows that are read [`Ahead::rows`] after `count` lanes from `lane` on.
 ///
@@ -54,62 +89,63 @@ unsafe fn prefetch_lines<S: LaneSums>(first: *const u8, stride: usize, row: usiz
 /// The CPU has the features of `S`; the pointers are good for what `Dots` describes.
 #[inline(always)]
 pub(super) unsafe fn dots<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots) {
-    let mut first = task.lanes.start;
+    let (streams, rest) = streams_and_rest::<S>(&task.lanes);
+    for keys in streams {
+        // SAFETY: as promised by the caller.
+        unsafe { dots_of_all_rows::<S, T>(task, keys) }
+    }
     // As many keys at a time as there are sums for one row; groups of rows take a part of them each.
-    while first < task.lanes.end {
-        let keys = first..task.lanes.end.min(first + S::LANES);
-        let mut row = 0;
-        while row < task.rows {
-            // SAFETY: as promised by the caller; the rows are among those of the task.
-            unsafe {
-                match task.rows - row {
-                    8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2>(task, row, &keys),
-                    4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4>(task, row, &keys),
-                    2.. if S::LANES == 16 => dots_of_rows::<S, T, 2, 8>(task, row, &keys),
-                    _ if S::LANES == 16 => dots_of_rows::<S, T, 1, 16>(task, row, &keys),
-                    4.. => dots_of_rows::<S, T, 4, 2>(task, row, &keys),
-                    2.. => dots_of_rows::<S, T, 2, 4>(task, row, &keys),
-                    _ => dots_of_rows::<S, T, 1, 8>(task, row, &keys),
-                }
-            }
-            row += rows_at_once::<S>(task.rows - row);
-        }
-        first = keys.end;
+    for keys in side_by_side(rest, S::LANES) {
+        // SAFETY: as promised by the caller.
+        unsafe { dots_of_all_rows::<S, T>(task, keys) }
     }
 }
 
-/// The rows that go through a key or value together, of `left` ones.
+/// # Safety
+/// As [`dots`]; the keys are among those of the task.
 #[inline(always)]
-fn rows_at_once<S: LaneSums>(left: usize) -> usize {
-    match left {
-        8.. if S::LANES == 16 => 8,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
+unsafe fn dots_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots, keys: Together) {
+    let mut row = 0;
+    while row < task.rows {
+        // SAFETY: as promised by the caller; the rows are among those of the task.
+        row += unsafe {
+            match task.rows - row {
+                8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2>(task, row, keys),
+                4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4>(task, row, keys),
+                2.. if S::LANES == 16 => dots_of_rows::<S, T, 2, 8>(task, row, keys),
+                _ if S::LANES == 16 => dots_of_rows::<S, T, 1, 16>(task, row, keys),
+                4.. if S::STREAMS == 1 => dots_of_rows::<S, T, 4, 2>(task, row, keys),
+                2.. => dots_of_rows::<S, T, 2, 4>(task, row, keys),
+                _ if S::STREAMS == 4 => dots_of_rows::<S, T, 1, 4>(task, row, keys),
+                _ => dots_of_rows::<S, T, 1, 8>(task, row, keys),
+            }
+        };
     }
 }
 
+/// `MR` rows, `MK` keys at a time; returns how many rows.
+///
 /// # Safety
 /// As [`dots`]; the rows from `row` on, `MR` of them, are there.
 #[inline(always)]
 unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usize, const MK: usize>(
     task: &Dots,
     row: usize,
-    keys: &std::ops::Range<usize>,
-) {
+    keys: Together,
+) -> usize {
     let pair = 2 * S::LANES;
     let whole = task.columns / pair * pair;
-    let mut first = keys.start;
-    while first < keys.end {
+    for first in (0..keys.count).step_by(MK) {
         // SAFETY: as promised by the caller.
         unsafe {
-            if row == 0 {
-                prefetch_rows::<S>(&task.ahead, first, MK);
+            if S::STREAMS == 1 && row == 0 {
+                prefetch_rows::<S>(&task.ahead, keys.first + first, MK);
             }
             let key = task.key.cast::<T>();
             // Past the end the last key stands in; its sums are not stored.
-            let at: [*const T; MK] =
-                std::array::from_fn(|k| key.add((first + k).min(keys.end - 1) * task.key_stride));
+            let at: [*const T; MK] = std::array::from_fn(|k| {
+                key.add(keys.lane((first + k).min(keys.count - 1)) * task.key_stride)
+            });
             let query = task.query.add(row * task.query_stride);
             let mut sums = [[S::splat(0.0); MK]; MR];
             for d in (0..whole).step_by(pair) {
@@ -125,26 +161,27 @@ unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usiz
                     left,
                 );
             }
-            let mut results = [[0.0f32; MK]; MR];
             let mut vectors = [S::splat(0.0); 16];
             for (r, sums) in sums.iter().enumerate() {
                 for (k, sum) in sums.iter().enumerate() {
                     vectors[r * MK + k] = *sum;
                 }
             }
-            S::store(results.as_mut_ptr().cast(), S::lane_sums(&vectors));
-            let count = MK.min(keys.end - first);
-            for (r, results) in results.iter().enumerate() {
-                let scores = task.scores.add((row + r) * TILE_KEYS + first);
-                if count == MK {
-                    scores.cast::<[f32; MK]>().write_unaligned(*results);
-                } else {
-                    scores.copy_from_nonoverlapping(results.as_ptr(), count);
+            let mut results = [0.0f32; 16];
+            S::store(results.as_mut_ptr(), S::lane_sums(&vectors));
+            let count = MK.min(keys.count - first);
+            for r in 0..MR {
+                let results = results.as_ptr().add(r * MK);
+                let scores = task.scores.add((row + r) * TILE_KEYS + keys.lane(first));
+                match count == MK {
+                    true if keys.apart == 1 => scores.copy_from_nonoverlapping(results, MK),
+                    true => (0..MK).for_each(|k| *scores.add(k * keys.apart) = *results.add(k)),
+                    false => (0..count).for_each(|k| *scores.add(k * keys.apart) = *results.add(k)),
                 }
             }
         }
-        first += MK;
     }
+    MR
 }
 
 /// Adds the products of `count` elements of `MR` queries and `MK` keys: two vectors of them, or, unless `WHOLE`, fewer.
@@ -188,34 +225,54 @@ unsafe fn step<
 /// The CPU has the features of `S`; the pointers are good for what `WeightedSum` describes.
 #[inline(always)]
 pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(task: &WeightedSum) {
-    let mut first = task.lanes.start;
-    while first < task.lanes.end {
-        let keys = first..task.lanes.end.min(first + VALUES_A_PASS);
-        let mut row = 0;
-        while row < task.rows {
-            // SAFETY: as promised by the caller; the rows are among those of the task.
-            unsafe {
-                match task.rows - row {
-                    8.. if S::LANES == 16 => columns_of_rows::<S, T, 8>(task, row, &keys),
-                    4.. => columns_of_rows::<S, T, 4>(task, row, &keys),
-                    2.. => columns_of_rows::<S, T, 2>(task, row, &keys),
-                    _ => columns_of_rows::<S, T, 1>(task, row, &keys),
-                }
+    for row in 0..task.rows {
+        // SAFETY: as promised by the caller; rows are pairs of vectors.
+        unsafe {
+            let (out, factor) = (task.out.add(row * task.out_stride), S::splat(*task.rescale.add(row)));
+            for column in (0..task.columns.next_multiple_of(2 * S::LANES)).step_by(S::LANES) {
+                S::store(out.add(column), S::mul(factor, S::load(out.add(column))));
             }
-            row += rows_at_once::<S>(task.rows - row);
         }
-        first = keys.end;
+    }
+    let (streams, rest) = streams_and_rest::<S>(&task.lanes);
+    for keys in streams {
+        // SAFETY: as promised by the caller.
+        unsafe { columns_of_all_rows::<S, T>(task, keys) }
+    }
+    for keys in side_by_side(rest, VALUES_A_PASS) {
+        // SAFETY: as promised by the caller.
+        unsafe { columns_of_all_rows::<S, T>(task, keys) }
     }
 }
 
+/// # Safety
+/// As [`weighted_sum`]; the values are among those of the task.
+#[inline(always)]
+unsafe fn columns_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default>(task: &WeightedSum, keys: Together) {
+    let mut row = 0;
+    while row < task.rows {
+        // SAFETY: as promised by the caller; the rows are among those of the task.
+        row += unsafe {
+            match task.rows - row {
+                8.. if S::LANES == 16 => columns_of_rows::<S, T, 8>(task, row, keys),
+                4.. => columns_of_rows::<S, T, 4>(task, row, keys),
+                2.. => columns_of_rows::<S, T, 2>(task, row, keys),
+                _ => columns_of_rows::<S, T, 1>(task, row, keys),
+            }
+        };
+    }
+}
+
+/// All columns of `MR` rows; returns how many rows.
+///
 /// # Safety
 /// As [`weighted_sum`]; the rows from `row` on, `MR` of them, are there.
 #[inline(always)]
 unsafe fn columns_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usize>(
     task: &WeightedSum,
     row: usize,
-    keys: &std::ops::Range<usize>,
-) {
+    keys: Together,
+) -> usize {
     let mut column = 0;
     while column < task.columns {
         let left = task.columns - column;
@@ -231,6 +288,7 @@ unsafe fn columns_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: u
         };
         column += done;
     }
+    MR
 }
 
 /// `MR` rows and `NV` vectors of columns; returns how many columns these are. Unless `WHOLE`, the columns end before the
@@ -248,7 +306,7 @@ unsafe fn panel<
 >(
     task: &WeightedSum,
     row: usize,
-    keys: &std::ops::Range<usize>,
+    keys: Together,
     column: usize,
 ) -> usize {
     // SAFETY: as promised by the caller.
@@ -256,16 +314,15 @@ unsafe fn panel<
         let out = task.out.add(row * task.out_stride + column);
         let mut sums = [[S::splat(0.0); NV]; MR];
         for (r, sums) in sums.iter_mut().enumerate() {
-            let first_pass = keys.start == task.lanes.start;
-            let factor = S::splat(if first_pass { *task.rescale.add(row + r) } else { 1.0 });
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = S::mul(factor, S::load(out.add(r * task.out_stride + v * S::LANES)));
+                *sum = S::load(out.add(r * task.out_stride + v * S::LANES));
             }
         }
         let value = task.value.cast::<T>().add(column);
         let weights = task.weights.add(row * TILE_KEYS);
-        for key in keys.clone() {
-            if row == 0 && column == 0 {
+        for i in 0..keys.count {
+            let key = keys.lane(i);
+            if S::STREAMS == 1 && row == 0 && column == 0 {
                 prefetch_rows::<S>(&task.ahead, key, 1);
             }
             let value = value.add(key * task.value_stride);

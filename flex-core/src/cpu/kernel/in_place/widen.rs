@@ -34,6 +34,11 @@ pub(super) trait Widen<T: Copy + Default>: Simd {
 /// # Safety
 /// The CPU has the features.
 pub(super) trait LaneSums: Simd {
+    /// How many places rows are read from in turns, as far apart as the tile is long: 1 or 4. With one, cache lines are asked
+    /// for ahead. The prefetchers of AMD's CPUs follow four streams as fast as memory is, and neighbouring rows in turns at
+    /// a third of that.
+    const STREAMS: usize = 1;
+
     /// Lane i of the result is the sum of the lanes of vector i; there may be more vectors than lanes.
     unsafe fn lane_sums(x: &[Self::V; 16]) -> Self::V;
 
@@ -144,6 +149,8 @@ mod x86 {
     // SAFETY of the bodies: the caller's CPU has AVX2, FMA and F16C, and its pointers are good for sixteen elements.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl LaneSums for Avx2 {
+        const STREAMS: usize = 4;
+
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m256; 16]) -> __m256 {
             unsafe {
@@ -151,11 +158,6 @@ mod x86 {
                 let (a, b) = (sums_of_four([a, b, c, d]), sums_of_four([e, f, g, h]));
                 _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
             }
-        }
-
-        #[inline(always)]
-        unsafe fn prefetch(address: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     }
 

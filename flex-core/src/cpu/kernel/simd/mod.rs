@@ -20,6 +20,9 @@ pub(super) trait Simd: Copy {
     const LANES: usize;
     /// The elements of a 32-bit unit that [`fma`](Self::fma) multiplies: 2 for bf16.
     const DEPTH: usize = 1;
+    /// Whether [keeping](Self::keep) some lanes takes hardly any time, so that there is no need to know which vectors are
+    /// kept whole.
+    const HAS_MASKS: bool = false;
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
@@ -74,7 +77,7 @@ pub(super) trait Simd: Copy {
         }
     }
 
-    /// `to[column · stride + i] = rows[i][column]` for some columns of eight or sixteen rows.
+    /// `to[column · stride + i] = rows[i][column]` for some columns of four, eight or sixteen rows.
     #[inline(always)]
     unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
         for column in 0..columns {

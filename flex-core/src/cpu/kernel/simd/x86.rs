@@ -118,8 +118,50 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn transpose(rows: &[*const f32], columns: usize, to: *mut f32, stride: usize) {
-        for (i, eight) in rows.as_chunks().0.iter().enumerate() {
+        let (eights, rest) = rows.as_chunks();
+        for (i, eight) in eights.iter().enumerate() {
             unsafe { transpose8(eight, columns, to.add(8 * i), stride) }
+        }
+        if let Some(four) = rest.first_chunk() {
+            unsafe { transpose4(four, columns, to.add(8 * eights.len()), stride) }
+        }
+    }
+}
+
+/// Four columns of four rows at a time, in registers.
+///
+/// # Safety
+/// As [`Simd::transpose`], on a CPU with AVX.
+#[inline(always)]
+unsafe fn transpose4(rows: &[*const f32; 4], columns: usize, to: *mut f32, stride: usize) {
+    let whole = columns / 4 * 4;
+    for column in (0..whole).step_by(4) {
+        // SAFETY: the caller's.
+        unsafe {
+            let [mut a, mut b, mut c, mut d] = [_mm_setzero_ps(); 4];
+            for (row, from) in [&mut a, &mut b, &mut c, &mut d].into_iter().zip(rows) {
+                *row = _mm_loadu_ps(from.add(column));
+            }
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            for (i, values) in [a, b, c, d].into_iter().enumerate() {
+                _mm_storeu_ps(to.add((column + i) * stride), values);
+            }
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe { transpose_one_by_one(rows, whole..columns, to, stride) }
+}
+
+/// Column by column.
+///
+/// # Safety
+/// As [`Simd::transpose`].
+#[inline(always)]
+unsafe fn transpose_one_by_one(rows: &[*const f32], columns: Range<usize>, to: *mut f32, stride: usize) {
+    for column in columns {
+        for (i, row) in rows.iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { *to.add(column * stride + i) = *row.add(column) }
         }
     }
 }
@@ -156,12 +198,8 @@ unsafe fn transpose8(rows: &[*const f32; 8], columns: usize, to: *mut f32, strid
             }
         }
     }
-    for column in whole..columns {
-        for (i, row) in rows.iter().enumerate() {
-            // SAFETY: the caller's.
-            unsafe { *to.add(column * stride + i) = *row.add(column) }
-        }
-    }
+    // SAFETY: the caller's.
+    unsafe { transpose_one_by_one(rows, whole..columns, to, stride) }
 }
 
 /// Sixteen columns of sixteen rows at a time, in registers.
@@ -231,6 +269,7 @@ impl Simd for Bf16Dot {
     type Arithmetic = Fused;
     const LANES: usize = 16;
     const DEPTH: usize = 2;
+    const HAS_MASKS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
@@ -361,6 +400,7 @@ impl Simd for Avx512 {
     type V = __m512;
     type Arithmetic = Fused;
     const LANES: usize = 16;
+    const HAS_MASKS: bool = true;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
