@@ -386,10 +386,17 @@ pub(super) unsafe fn largest_scores<S: Simd, C: Change<S>, const MASKED: bool>(
 ) -> [f32; GROUP] {
     // SAFETY: as promised by the caller.
     unsafe {
-        // Of a whole group the maxima are in registers all the time.
+        // Of a whole group, and of a strip of vectors of eight, the maxima are in registers all the time.
         let largest = match GROUP.min(task.rows - first) {
-            GROUP => largest_in_lanes::<S, C, MASKED>(task, first, GROUP, vectors),
-            rows => largest_in_lanes::<S, C, MASKED>(task, first, rows, vectors),
+            GROUP => largest_in_lanes::<S, C, MASKED, GROUP>(task, first, GROUP, vectors),
+            4 if S::LANES == 8 => {
+                let largest = largest_in_lanes::<S, C, MASKED, 4>(task, first, 4, vectors);
+                let mut each = [f32::NEG_INFINITY; GROUP];
+                *each.as_chunks_mut().0.first_mut().expect("a group is four rows and more") =
+                    S::reduce_max_of_four(&largest);
+                return each;
+            }
+            rows => largest_in_lanes::<S, C, MASKED, GROUP>(task, first, rows, vectors),
         };
         S::reduce_max_of_each(&largest)
     }
@@ -400,15 +407,15 @@ pub(super) unsafe fn largest_scores<S: Simd, C: Change<S>, const MASKED: bool>(
 /// # Safety
 /// As [`softmax`].
 #[inline(always)]
-unsafe fn largest_in_lanes<S: Simd, C: Change<S>, const MASKED: bool>(
+unsafe fn largest_in_lanes<S: Simd, C: Change<S>, const MASKED: bool, const MOST_ROWS: usize>(
     task: &Softmax,
     first: usize,
     rows: usize,
     vectors: Range<usize>,
-) -> [S::V; GROUP] {
+) -> [S::V; MOST_ROWS] {
     // SAFETY: as promised by the caller.
     unsafe {
-        let mut largest = [S::splat(f32::NEG_INFINITY); GROUP];
+        let mut largest = [S::splat(f32::NEG_INFINITY); MOST_ROWS];
         if MASKED {
             // What a row keeps stays in registers.
             for (r, largest) in largest[..rows].iter_mut().enumerate() {

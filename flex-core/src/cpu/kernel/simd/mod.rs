@@ -53,6 +53,16 @@ pub(super) trait Simd: Copy {
     #[inline(always)]
     unsafe fn reduce_max_of_each(rows: &[Self::V; 16]) -> [f32; 16] {
         let mut each = [0.0; 16];
+        for (max, rows) in each.as_chunks_mut().0.iter_mut().zip(rows.as_chunks().0) {
+            // SAFETY: the caller's.
+            *max = unsafe { Self::reduce_max_of_four(rows) };
+        }
+        each
+    }
+    /// The same of four.
+    #[inline(always)]
+    unsafe fn reduce_max_of_four(rows: &[Self::V; 4]) -> [f32; 4] {
+        let mut each = [0.0; 4];
         // A closure would be compiled without the features.
         for (max, row) in each.iter_mut().zip(rows) {
             // SAFETY: the caller's.
@@ -107,8 +117,8 @@ const EXP2_FOR_BF16: [f32; 6] =
 #[cfg(target_arch = "x86_64")]
 const EXP2_COARSE: [f32; 5] = [1.0, 0.693_044_84, 0.241_280_21, 0.052_242_465, 0.013_426_69];
 
-/// 1.5 · 2²³, whose last digit is 1, and whose low bits are 0.
-const ROUND: f32 = 12_582_912.0;
+/// 1.5 · 2²³, whose last digit is 1, and whose low bits are 0, and the bias of exponents.
+const ROUND_TO_EXPONENT: f32 = 12_582_912.0 + 127.0;
 
 /// Arrays that the compiler turns into whatever vectors the target has.
 #[derive(Clone, Copy)]
@@ -167,14 +177,13 @@ impl Simd for Portable {
         std::array::from_fn(|i| {
             let x = x[i];
             let bounded = if x < -126.0 { -126.0 } else { x };
-            let shifted = bounded + ROUND;
-            let f = bounded - (shifted - ROUND);
+            let shifted = bounded + ROUND_TO_EXPONENT;
+            let f = bounded - (shifted - ROUND_TO_EXPONENT);
             let mut p = EXP2[5];
             for c in EXP2[..5].iter().rev() {
                 p = p * f + c;
             }
-            let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-            let y = (p * f + 1.0) * f32::from_bits(power);
+            let y = (p * f + 1.0) * f32::from_bits(shifted.to_bits() << 23);
             if x < -126.0 { 0.0 } else { y }
         })
     }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{EXP2, EXP2_COARSE, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND, Simd};
+use super::{EXP2, EXP2_COARSE, EXP2_FOR_BF16, EXP2_FROM_FLOOR, ROUND_TO_EXPONENT, Simd};
 use crate::rows::Fused;
 
 /// Eight floats.
@@ -55,10 +55,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn exp2<const SMALL: bool>(x: __m256) -> __m256 {
         unsafe {
-            // False for NaN, so that a NaN is kept.
-            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(-126.0));
-            // The sum is rounded to the nearest integer, which is then in the low bits.
-            let round = _mm256_set1_ps(ROUND);
+            // Where it is small, −∞ becomes what has the power 0. The second operand is taken for NaN.
+            let x = if SMALL { _mm256_max_ps(_mm256_set1_ps(-127.0), x) } else { x };
+            // The sum is rounded to the nearest integer, which is then in the low bits, with the bias of exponents.
+            let round = _mm256_set1_ps(ROUND_TO_EXPONENT);
             let shifted = _mm256_add_ps(x, round);
             let f = _mm256_sub_ps(x, _mm256_sub_ps(shifted, round));
             let mut p = _mm256_set1_ps(EXP2[5]);
@@ -66,9 +66,14 @@ impl Simd for Avx2 {
                 p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(c));
             }
             let y = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0));
-            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(shifted));
-            let power = _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)));
-            _mm256_andnot_ps(tiny, _mm256_mul_ps(y, power))
+            let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(shifted)));
+            let y = _mm256_mul_ps(y, power);
+            if SMALL {
+                return y;
+            }
+            // False for NaN, so that a NaN is kept.
+            let tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(-126.0));
+            _mm256_andnot_ps(tiny, y)
         }
     }
 
@@ -81,25 +86,28 @@ impl Simd for Avx2 {
         }
     }
 
-    /// A tree of maxima that transposes on its way: half as many rows a step, which hold half as much of each.
     #[inline(always)]
     unsafe fn reduce_max_of_each(rows: &[__m256; 16]) -> [f32; 16] {
         unsafe {
             let mut each = [0.0; 16];
             for (each, rows) in each.chunks_exact_mut(8).zip(rows.as_chunks::<8>().0) {
-                let mut fours = [_mm256_setzero_ps(); 2];
-                for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
-                    let [a, b, c, d] = *rows;
-                    let ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                    let cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                    let (ab, cd) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
-                    let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
-                    *four = _mm256_max_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
-                }
-                let low = _mm256_permute2f128_ps::<0x20>(fours[0], fours[1]);
-                let high = _mm256_permute2f128_ps::<0x31>(fours[0], fours[1]);
+                let [a, b, c, d, e, f, g, h] = *rows;
+                let (a, b) = (max_of_halves([a, b, c, d]), max_of_halves([e, f, g, h]));
+                let (low, high) =
+                    (_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
                 _mm256_storeu_ps(each.as_mut_ptr(), _mm256_max_ps(low, high));
             }
+            each
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce_max_of_four(rows: &[__m256; 4]) -> [f32; 4] {
+        unsafe {
+            let mut each = [0.0; 4];
+            let halves = max_of_halves(*rows);
+            let max = _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            _mm_storeu_ps(each.as_mut_ptr(), max);
             each
         }
     }
@@ -125,6 +133,23 @@ impl Simd for Avx2 {
         if let Some(four) = rest.first_chunk() {
             unsafe { transpose4(four, columns, to.add(8 * eights.len()), stride) }
         }
+    }
+}
+
+/// In each half, the maxima of those halves of four vectors, by a tree that transposes on its way: half as many rows a step,
+/// which hold half as much of each.
+///
+/// # Safety
+/// The CPU has AVX.
+#[inline(always)]
+unsafe fn max_of_halves([a, b, c, d]: [__m256; 4]) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe {
+        let ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let (ab, cd) = (_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+        let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
+        _mm256_max_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
     }
 }
 
