@@ -85,12 +85,14 @@ impl Job<'_> {
         })
     }
 
-    /// The values of an item and their stride, if they are f32 rows that make whole panels.
+    /// The values of an item and their stride, if they are f32 rows that make whole panels, and worth reading in place.
     fn value_in_place(&self, item: &Item) -> Option<(&[f32], usize)> {
         let batch = if self.shape.kv_batch == 1 { 0 } else { item.batch };
         let whole = self.shape.value_dim.is_multiple_of(self.kernels.panel);
         let head = Head::new(&self.problem.value, batch, item.kv_head);
-        head.f32_rows().filter(|_| whole && self.kernels.takes_values_in_place)
+        // Rows that lie a power of two apart share a part of the nearest cache only.
+        let can_be_read = self.kernels.packing == Packing::F32 && !self.kernels.has_small_caches;
+        head.f32_rows().filter(|_| whole && can_be_read)
     }
 
     /// Computes an item and writes its rows of the output.

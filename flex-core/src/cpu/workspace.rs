@@ -125,8 +125,10 @@ const CHUNK_KEYS: usize = 512;
 /// The same for tile registers, where an item has more rows, and reading and writing their sums again for every chunk
 /// weighs more.
 const CHUNK_KEYS_OF_TILES: usize = 1024;
-/// The most bytes of packed keys, and of packed values, but for one tile: both stay in the second-level cache.
+/// The most bytes of packed keys, and of packed values, but for one tile: both stay in the second-level cache, …
 const CHUNK_BYTES: usize = 256 << 10;
+/// … also in a small one.
+const CHUNK_BYTES_OF_SMALL_CACHES: usize = 128 << 10;
 
 impl Workspace {
     /// Cuts the buffers for an item, with the kept keys of its rows if they are known.
@@ -140,7 +142,8 @@ impl Workspace {
         debug_assert!(rows.is_multiple_of(kernels.strip) && columns.is_multiple_of(kernels.panel));
         let bytes_per_tile = 4 * (TILE_KEYS * units).max(kernels.packing.units(TILE_KEYS) * columns);
         let most_keys = if kernels.packing.is_tiles() { CHUNK_KEYS_OF_TILES } else { CHUNK_KEYS };
-        let tiles = (CHUNK_BYTES / bytes_per_tile.max(1)).clamp(1, most_keys / TILE_KEYS);
+        let most_bytes = if kernels.has_small_caches { CHUNK_BYTES_OF_SMALL_CACHES } else { CHUNK_BYTES };
+        let tiles = (most_bytes / bytes_per_tile.max(1)).clamp(1, most_keys / TILE_KEYS);
         let chunk_keys = tiles * TILE_KEYS;
         let value_units = kernels.packing.units(chunk_keys);
         self.keep.resize(kernels.strip * TILE_KEYS, 0);

@@ -97,9 +97,9 @@ pub(super) struct Kernels {
     pub(super) lanes: usize,
     /// How operands are packed.
     pub(super) packing: Packing,
-    /// Whether f32 values are multiplied where they lie. The rows of values at a power of two from each other share a part
-    /// of the nearest cache, which in CPUs with AVX2 and no more is too small for that.
-    pub(super) takes_values_in_place: bool,
+    /// Whether cores with this instruction set and no more have 32 KiB of the nearest cache and half a MiB of the next one,
+    /// instead of 48 KiB and one or two MiB.
+    pub(super) has_small_caches: bool,
     begin: unsafe fn(),
     end: unsafe fn(),
     scores: unsafe fn(&Product<'_>),
@@ -239,7 +239,8 @@ unsafe fn exp2<S: Simd, W: WeightFormat<S>>(x: &mut [f32]) {
 macro_rules! kernels {
     (
         $name:ident, products $products:ty, vectors $vectors:ty, packing $packing:ident, weights $weights:ty,
-        coarse $coarse:ty, in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal, values in place $in_place:literal $(, features $features:literal)?
+        coarse $coarse:ty, in place $rows:ty, strip $mr:literal, columns $nv:literal, pad $lanes:literal,
+        small caches $small_caches:literal $(, features $features:literal)?
     ) => {
         pub(super) static $name: Kernels = {
             // SAFETY of the functions: that of the generic ones they are made of.
@@ -312,7 +313,7 @@ macro_rules! kernels {
                 panel: $nv * <$vectors>::LANES,
                 lanes: $lanes,
                 packing: Packing::$packing,
-                takes_values_in_place: $in_place,
+                has_small_caches: $small_caches,
                 begin,
                 end,
                 scores,
@@ -329,7 +330,7 @@ macro_rules! kernels {
 
 kernels!(
     PORTABLE, products simd::Portable, vectors simd::Portable, packing F32, weights online_softmax::InF32,
-    coarse online_softmax::InF32, in place online_softmax::InF32, strip 4, columns 2, pad 8, values in place true
+    coarse online_softmax::InF32, in place online_softmax::InF32, strip 4, columns 2, pad 8, small caches false
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -342,33 +343,33 @@ mod x86 {
 
     kernels!(
         AVX2, products Avx2, vectors Avx2, packing F32, weights InF32, coarse InF32, in place InF32, strip 4, columns 2,
-        pad 8, values in place false, features "avx2,fma"
+        pad 8, small caches true, features "avx2,fma"
     );
     kernels!(
         AVX512, products Avx512, vectors Avx512, packing F32, weights InF32, coarse InF32, in place InF32, strip 8,
-        columns 2, pad 16, values in place true, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+        columns 2, pad 16, small caches false, features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
     );
     kernels!(
         AVX512_BF16, products Bf16Dot, vectors Avx512, packing Bf16Pairs, weights InBf16, coarse InCoarseBf16,
-        in place InBf16, strip 8, columns 2, pad 32, values in place false,
+        in place InBf16, strip 8, columns 2, pad 32, small caches false,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
         AMX, products Tiles<1>, vectors Avx512, packing Bf16Tiles, weights InBf16, coarse InCoarseBf16,
-        in place InBf16, strip 16, columns 2, pad 32, values in place false,
+        in place InBf16, strip 16, columns 2, pad 32, small caches false,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
         AMX_F16, products Tiles<2>, vectors Avx512, packing F16Tiles, weights Tiles<2>, coarse Tiles<2>,
-        in place InF32, strip 16, columns 2, pad 32, values in place false,
+        in place InF32, strip 16, columns 2, pad 32, small caches false,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
     #[cfg(target_os = "linux")]
     kernels!(
         AMX_F32, products Tiles<3>, vectors Avx512, packing F32Tiles, weights Tiles<3>, coarse Tiles<3>,
-        in place InF32, strip 16, columns 2, pad 32, values in place false,
+        in place InF32, strip 16, columns 2, pad 32, small caches false,
         features "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"
     );
 }
