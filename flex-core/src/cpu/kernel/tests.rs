@@ -92,6 +92,29 @@ fn coarse_powers_of_two_are_far_better_than_bf16_rounds() {
 }
 
 #[test]
+fn columns_become_rows() {
+    fn check<const ROWS: usize>(isa: InstructionSet, kernels: &Kernels) {
+        for columns in 0..37 {
+            let from = numbers(ROWS * columns, 1);
+            let rows = std::array::from_fn(|i| &from[i * columns..][..columns]);
+            let stride = ROWS + columns % 3;
+            let mut to = vec![9.0; (columns + 1) * stride];
+            kernels.transpose::<ROWS>(rows, &mut to, stride);
+            for (at, to) in to.iter().enumerate() {
+                let (column, i) = (at / stride, at % stride);
+                let is_written = column < columns && i < ROWS;
+                assert_eq!(*to, if is_written { rows[i][column] } else { 9.0 }, "{ROWS} rows, {isa}");
+            }
+        }
+    }
+    for (isa, kernels) in all() {
+        check::<4>(isa, kernels);
+        check::<8>(isa, kernels);
+        check::<16>(isa, kernels);
+    }
+}
+
+#[test]
 fn products_are_those_of_plain_loops() {
     for (isa, kernels) in all_of_f32() {
         for head_dim in [1, 2, 5, 64] {
@@ -200,10 +223,17 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
 
 #[test]
 fn a_softmax_changes_scores_and_knows_what_rows_keep() {
-    for (isa, kernels) in all_of_f32() {
-        let rows = 2 * kernels.strip;
-        let (scores, table) = (numbers(rows * TILE_KEYS, 1), numbers(rows + 2 * TILE_KEYS, 2));
-        let kept: Vec<_> = (0..rows as u32).map(|r| r % 5..100 + r).collect();
+    for ((isa, kernels), strips) in all_of_f32().flat_map(|kernels| [(kernels, 1), (kernels, 2)]) {
+        let rows = strips * kernels.strip;
+        let (mut scores, table) = (numbers(rows * TILE_KEYS, 1), numbers(rows + 2 * TILE_KEYS, 2));
+        // Parts of vectors, inside one and at both ends, and whole ones.
+        let kept = |r: u32| [r..100 + r, 35..37, 0..TILE_KEYS as u32, 16..32, 1..17][r as usize % 5].clone();
+        let kept: Vec<_> = (0..rows as u32).map(kept).collect();
+        // What is not kept may be anything.
+        for (scores, kept) in scores.chunks_exact_mut(TILE_KEYS).zip(&kept) {
+            scores[..kept.start as usize].fill(f32::NAN);
+            scores[kept.end as usize..].fill(f32::NAN);
+        }
         let scale = 3.0;
         let biases = [(17, 0), (rows + 5, 1)].map(|(first, step)| AddedBias { table: &table, first, step });
         // Far below the cap, as large as it, and beyond it.
@@ -212,7 +242,7 @@ fn a_softmax_changes_scores_and_knows_what_rows_keep() {
         let polynomial = [1.5, -0.7, 0.3, 0.0, 0.2, -0.1, 0.05];
         let bounded = [ScoreChange::Bounded(None), ScoreChange::Bounded(Some(polynomial))];
         let changes = changes.into_iter().chain(caps.map(|cap| ScoreChange::SoftCap(scale, cap)));
-        for change in changes.chain(bounded) {
+        for change in changes.chain(bounded).chain([ScoreChange::Nothing]) {
             let is_bounded = matches!(change, ScoreChange::Bounded(_));
             let mut weights = scores.clone();
             let no_max = if is_bounded { 0.0 } else { f32::NEG_INFINITY };
