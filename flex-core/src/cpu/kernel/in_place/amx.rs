@@ -18,7 +18,7 @@ use super::super::simd::{Avx512, Simd};
 use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
 };
-use super::generic::prefetch_rows;
+use super::ahead::prefetch_rows;
 use super::{Dots, WeightedSum};
 use crate::attention::MAX_HEAD_DIM;
 
@@ -105,7 +105,7 @@ unsafe fn dots_of_keys(task: &Dots, rows: &Range<usize>) {
                     let keys = KEYS_A_PASS * TILE_ROWS;
                     let ahead = step * keys / steps..(step + 1) * keys / steps;
                     let lane = task.lanes.start + first * TILE_ROWS + ahead.start;
-                    prefetch_rows::<Avx512>(&task.ahead, lane, ahead.len());
+                    prefetch_rows(&task.ahead, lane, ahead.len());
                 }
                 let [a, b, c, d] = keys.map(|key| key.add(step * TILE_ELEMENTS).cast::<f32>());
                 let stride = 2 * task.key_stride;
@@ -371,7 +371,7 @@ unsafe fn columns_in_one_register(task: &WeightedSum, rows: usize, out: *mut f32
                 for_registers!(registers, |SUMS, i| {
                     if prefetch {
                         let each = TILE_ROWS / registers;
-                        prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS + i * each, each);
+                        prefetch_rows(&task.ahead, group * TILE_ROWS + i * each, each);
                     }
                     let column = column + i * TILE_ELEMENTS;
                     if SUMS.is_multiple_of(2) {
@@ -416,7 +416,7 @@ unsafe fn columns_in_two_registers(task: &WeightedSum, rows: usize, out: *mut f3
                 let value = ValueGroup::new(task, group, &mut copy);
                 let weights = task.scratch.add(group * 2 * rows * TILE_UNITS);
                 if prefetch {
-                    prefetch_rows::<Avx512>(&task.ahead, group * TILE_ROWS, TILE_ROWS);
+                    prefetch_rows(&task.ahead, group * TILE_ROWS, TILE_ROWS);
                 }
                 tile_unit::load::<4>(weights, weights_stride);
                 value.load::<6>(column);

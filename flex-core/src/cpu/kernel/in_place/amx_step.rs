@@ -12,9 +12,9 @@ use super::super::tile_unit::{
     self, Configuration, Session, TILE_ELEMENTS, TILE_ROWS, TILE_UNITS, add_products,
 };
 use super::super::{SUM_LANES, TILE_KEYS};
+use super::ahead::prefetch;
 use super::amx::{for_registers, rescale, scores_of_rows};
 use super::pipeline::{Exponentials, Maxima, Products, Step, WeightedSum, product_stride};
-use super::widen::LaneSums;
 
 /// The shapes of the registers for so many rows.
 static SHAPES: [Configuration; TILE_ROWS / 2 + 1] = {
@@ -202,14 +202,10 @@ impl Products {
 
 /// Asks for the lines of a tile register as that which begins here, so many rows further on. Where what follows is skipped,
 /// some are asked for in vain.
-///
-/// # Safety
-/// The CPU has AVX-512.
 #[inline(always)]
-unsafe fn ask_ahead(from: *const u16, stride: usize, rows: usize) {
+fn ask_ahead(from: *const u16, stride: usize, rows: usize) {
     for row in rows..rows + TILE_ROWS {
-        // SAFETY: the caller's.
-        unsafe { Avx512::prefetch(from.wrapping_add(row * stride).cast()) }
+        prefetch(from.wrapping_add(row * stride).cast());
     }
 }
 

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use super::super::TILE_KEYS;
 use super::widen::{LaneSums, Widen};
-use super::{Ahead, Dots, WeightedSum};
+use super::{Dots, WeightedSum};
 
-/// The values that the columns of an output row pass over before the next columns have their turn: so few that their
-/// rows stay in the nearest cache.
-const VALUES_A_PASS: usize = 16;
+/// How many places keys or values are read from in turns, a part of the tile apart. Prefetchers follow four streams as fast
+/// as memory is; of neighbouring rows in turns they make a half of that, or, on AMD's CPUs, a third.
+const STREAMS: usize = 4;
 
 /// Lanes whose keys or values are read together: `count` of them, `apart` lanes from one to the next.
 #[derive(Clone, Copy)]
@@ -28,59 +28,14 @@ impl Together {
     }
 }
 
-/// The lanes that are read as [streams](LaneSums::STREAMS), and those that are left.
+/// The lanes that are read as [streams](STREAMS), and the few that are left.
 #[inline(always)]
-fn streams_and_rest<S: LaneSums>(
-    lanes: &Range<usize>,
-) -> (impl Iterator<Item = Together> + use<S>, Range<usize>) {
-    let apart = if S::STREAMS > 1 { lanes.len() / S::STREAMS } else { 0 };
+fn streams_and_rest(lanes: &Range<usize>) -> (impl Iterator<Item = Together> + use<>, Option<Together>) {
+    let apart = lanes.len() / STREAMS;
     let streams = lanes.start..lanes.start + apart;
-    let streams = streams.map(move |first| Together { first, apart, count: S::STREAMS });
-    (streams, lanes.start + apart * S::STREAMS..lanes.end)
-}
-
-/// Lanes side by side, `most` at a time.
-#[inline(always)]
-fn side_by_side(lanes: Range<usize>, most: usize) -> impl Iterator<Item = Together> {
-    let end = lanes.end;
-    lanes.step_by(most).map(move |first| Together { first, apart: 1, count: most.min(end - first) })
-}
-
-/// Asks for the cache lines of the rows that are read [`Ahead::rows`] after `count` lanes from `lane` on.
-///
-/// # Safety
-/// The CPU has the features.
-#[inline(always)]
-pub(super) unsafe fn prefetch_rows<S: LaneSums>(ahead: &Ahead, lane: usize, count: usize) {
-    let lane = lane + ahead.rows;
-    let of_this = ahead.end.saturating_sub(lane).min(count);
-    let of_next = count - of_this;
-    // SAFETY: the caller's.
-    unsafe {
-        if of_this > 0 {
-            let row = ahead.this.wrapping_add(lane * ahead.this_stride);
-            prefetch_lines::<S>(row, ahead.this_stride, ahead.this_row, of_this);
-        }
-        if of_next > 0 {
-            let row = ahead.next.wrapping_add((lane + of_this - ahead.end) * ahead.next_stride);
-            prefetch_lines::<S>(row, ahead.next_stride, ahead.next_row, of_next);
-        }
-    }
-}
-
-/// # Safety
-/// The CPU has the features.
-#[inline(always)]
-unsafe fn prefetch_lines<S: LaneSums>(first: *const u8, stride: usize, row: usize, count: usize) {
-    // Rows side by side are one: asking must cost little beside a product of so few rows.
-    let (rows, bytes) = if stride == row { (1, count * row) } else { (count, row) };
-    for i in 0..rows {
-        let row = first.wrapping_add(i * stride);
-        for byte in (0..bytes).step_by(64) {
-            // SAFETY: the caller's.
-            unsafe { S::prefetch(row.wrapping_add(byte)) }
-        }
-    }
+    let streams = streams.map(move |first| Together { first, apart, count: STREAMS });
+    let rest = lanes.start + apart * STREAMS..lanes.end;
+    (streams, (!rest.is_empty()).then(|| Together { first: rest.start, apart: 1, count: rest.len() }))
 }
 
 /// `scores[r][lane] = Σ query[r][d] · key[lane][d]` for all rows.
@@ -89,13 +44,12 @@ unsafe fn prefetch_lines<S: LaneSums>(first: *const u8, stride: usize, row: usiz
 /// The CPU has the features of `S`; the pointers are good for what `Dots` describes.
 #[inline(always)]
 pub(super) unsafe fn dots<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots) {
-    let (streams, rest) = streams_and_rest::<S>(&task.lanes);
+    let (streams, rest) = streams_and_rest(&task.lanes);
     for keys in streams {
         // SAFETY: as promised by the caller.
         unsafe { dots_of_all_rows::<S, T>(task, keys) }
     }
-    // As many keys at a time as there are sums for one row; groups of rows take a part of them each.
-    for keys in side_by_side(rest, S::LANES) {
+    if let Some(keys) = rest {
         // SAFETY: as promised by the caller.
         unsafe { dots_of_all_rows::<S, T>(task, keys) }
     }
@@ -112,12 +66,8 @@ unsafe fn dots_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dot
             match task.rows - row {
                 8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2>(task, row, keys),
                 4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4>(task, row, keys),
-                2.. if S::LANES == 16 => dots_of_rows::<S, T, 2, 8>(task, row, keys),
-                _ if S::LANES == 16 => dots_of_rows::<S, T, 1, 16>(task, row, keys),
-                4.. if S::STREAMS == 1 => dots_of_rows::<S, T, 4, 2>(task, row, keys),
                 2.. => dots_of_rows::<S, T, 2, 4>(task, row, keys),
-                _ if S::STREAMS == 4 => dots_of_rows::<S, T, 1, 4>(task, row, keys),
-                _ => dots_of_rows::<S, T, 1, 8>(task, row, keys),
+                _ => dots_of_rows::<S, T, 1, 4>(task, row, keys),
             }
         };
     }
@@ -138,9 +88,6 @@ unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usiz
     for first in (0..keys.count).step_by(MK) {
         // SAFETY: as promised by the caller.
         unsafe {
-            if S::STREAMS == 1 && row == 0 {
-                prefetch_rows::<S>(&task.ahead, keys.first + first, MK);
-            }
             let key = task.key.cast::<T>();
             // Past the end the last key stands in; its sums are not stored.
             let at: [*const T; MK] = std::array::from_fn(|k| {
@@ -236,12 +183,12 @@ pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(tas
             }
         }
     }
-    let (streams, rest) = streams_and_rest::<S>(&task.lanes);
+    let (streams, rest) = streams_and_rest(&task.lanes);
     for keys in streams {
         // SAFETY: as promised by the caller.
         unsafe { columns_of_all_rows::<S, T>(task, keys) }
     }
-    for keys in side_by_side(rest, VALUES_A_PASS) {
+    if let Some(keys) = rest {
         // SAFETY: as promised by the caller.
         unsafe { columns_of_all_rows::<S, T>(task, keys) }
     }
@@ -324,9 +271,6 @@ unsafe fn panel<
         let weights = task.weights.add(row * TILE_KEYS);
         for i in 0..keys.count {
             let key = keys.lane(i);
-            if S::STREAMS == 1 && row == 0 && column == 0 {
-                prefetch_rows::<S>(&task.ahead, key, 1);
-            }
             let value = value.add(key * task.value_stride);
             let mut columns = [S::splat(0.0); NV];
             for (v, columns) in columns.as_chunks_mut::<2>().0.iter_mut().enumerate() {

@@ -5,6 +5,8 @@
 //! of query or output while it is in registers or in the nearest cache.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod ahead;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx_step;
@@ -89,8 +91,12 @@ impl<'a> HeadRows<'a> {
 /// takes at a time (64 keys in tile registers), and little beside the second cache, where they go.
 const AHEAD_BYTES: usize = 32768;
 
-/// What is asked for while a product runs, a row for each lane: rows of this product, and at its end those of the next
-/// one, so that memory is never idle. Strides and rows are in bytes.
+/// What tile registers ask for while a product runs, a row for each lane: rows of this product, and at its end those of the
+/// next one, so that memory is never idle. Strides and rows are in bytes.
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    allow(dead_code, reason = "only tile registers ask ahead")
+)]
 struct Ahead {
     rows: usize,
     this: *const u8,

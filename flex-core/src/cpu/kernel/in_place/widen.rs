@@ -34,19 +34,8 @@ pub(super) trait Widen<T: Copy + Default>: Simd {
 /// # Safety
 /// The CPU has the features.
 pub(super) trait LaneSums: Simd {
-    /// How many places rows are read from in turns, as far apart as the tile is long: 1 or 4. With one, cache lines are asked
-    /// for ahead. The prefetchers of AMD's CPUs follow four streams as fast as memory is, and neighbouring rows in turns at
-    /// a third of that.
-    const STREAMS: usize = 1;
-
     /// Lane i of the result is the sum of the lanes of vector i; there may be more vectors than lanes.
     unsafe fn lane_sums(x: &[Self::V; 16]) -> Self::V;
-
-    /// Asks for a cache line that is read soon. Any address will do.
-    #[inline(always)]
-    unsafe fn prefetch(address: *const u8) {
-        let _ = address;
-    }
 }
 
 impl LaneSums for Portable {
@@ -149,8 +138,6 @@ mod x86 {
     // SAFETY of the bodies: the caller's CPU has AVX2, FMA and F16C, and its pointers are good for sixteen elements.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl LaneSums for Avx2 {
-        const STREAMS: usize = 4;
-
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m256; 16]) -> __m256 {
             unsafe {
@@ -205,11 +192,6 @@ mod x86 {
                 let [a, b, c, d] = fours;
                 sums_of_quarters(sums_of_quarters(a, b), sums_of_quarters(c, d))
             }
-        }
-
-        #[inline(always)]
-        unsafe fn prefetch(address: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
         }
     }
 
