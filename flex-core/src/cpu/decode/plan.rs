@@ -6,10 +6,13 @@ use super::super::item::Item;
 use super::super::kernel::{HeadRows, InPlace, TILE_KEYS};
 use super::super::split;
 use crate::attention::{Problem, Shape};
-use crate::isa::Available;
+use crate::isa::{Available, InstructionSet};
 
 /// Up to this many rows a key/value head (queries times query heads), reading in place is faster than packing.
 const MOST_ROWS: usize = 16;
+
+/// Up to this many, vectors keep pace with memory, and read it better than tile registers do.
+const MOST_ROWS_OF_VECTORS: usize = 4;
 
 /// Parts are this long, …
 const LONGEST_PART: usize = 8192;
@@ -24,9 +27,14 @@ pub(in super::super) fn kernels(
     shape: &Shape,
     isa: Available,
 ) -> Option<&'static InPlace> {
-    let few = shape.group() * shape.q_len <= MOST_ROWS;
+    let rows = shape.group() * shape.q_len;
     let side_by_side = [problem.key, problem.value].iter().all(|x| HeadRows::new(x, 0, 0).is_some());
-    (few && side_by_side).then(|| InPlace::new(isa, problem.query.dtype(), shape.head_dim, shape.value_dim))
+    let isa = match isa.set() {
+        InstructionSet::Amx if rows <= MOST_ROWS_OF_VECTORS => Available::new(InstructionSet::Avx512),
+        _ => isa,
+    };
+    (rows <= MOST_ROWS && side_by_side)
+        .then(|| InPlace::new(isa, problem.query.dtype(), shape.head_dim, shape.value_dim))
 }
 
 /// The keys of a part: a multiple of the keys of a tile.
