@@ -1,7 +1,6 @@
 //! The loops over keys and values in place, once for all instruction sets and dtypes.
 //!
-//! `S::LANES` sums are in registers at a time: of `MR` rows and `LANES / MR` keys, or of `MR` rows and `NV` vectors of
-//! value columns.
+//! Sums are in registers: of `MR` rows and `MK` keys, or of `MR` rows and `NV` vectors of value columns.
 
 use std::ops::Range;
 
@@ -45,6 +44,7 @@ fn streams_and_rest(lanes: &Range<usize>) -> (impl Iterator<Item = Together> + u
 #[inline(always)]
 pub(super) unsafe fn dots<S: Widen<T> + LaneSums, T: Copy + Default>(task: &Dots) {
     let (streams, rest) = streams_and_rest(&task.lanes);
+    // By themselves: how many keys these are is known to the compiler.
     for keys in streams {
         // SAFETY: as promised by the caller.
         unsafe { dots_of_all_rows::<S, T>(task, keys) }
@@ -184,6 +184,7 @@ pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(tas
         }
     }
     let (streams, rest) = streams_and_rest(&task.lanes);
+    // By themselves, as above.
     for keys in streams {
         // SAFETY: as promised by the caller.
         unsafe { columns_of_all_rows::<S, T>(task, keys) }

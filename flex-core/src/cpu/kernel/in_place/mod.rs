@@ -324,7 +324,7 @@ impl InPlace {
 
     /// `out[r, c] = rescale[r] · out[r, c] + Σ weights[r, lane] · value[first_key + lane, c]`.
     ///
-    /// `next` are the keys, of which those of the next tile are asked for.
+    /// `next` are the keys, of which tile registers ask for those of the next tile.
     ///
     /// Rows of `weights` have [`TILE_KEYS`] floats of memory, as [`softmax`](Self::softmax) leaves them; those of `out`
     /// have [`out_len`](Self::out_len), to be [`restore`](Self::restore)d.
