@@ -392,8 +392,7 @@ pub(super) unsafe fn largest_scores<S: Simd, C: Change<S>, const MASKED: bool>(
             4 if S::LANES == 8 => {
                 let largest = largest_in_lanes::<S, C, MASKED, 4>(task, first, 4, vectors);
                 let mut each = [f32::NEG_INFINITY; GROUP];
-                *each.as_chunks_mut().0.first_mut().expect("a group is four rows and more") =
-                    S::reduce_max_of_four(&largest);
+                each[..4].copy_from_slice(&S::reduce_max_of_four(&largest));
                 return each;
             }
             rows => largest_in_lanes::<S, C, MASKED, GROUP>(task, first, rows, vectors),

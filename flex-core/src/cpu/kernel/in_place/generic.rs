@@ -120,10 +120,6 @@ unsafe fn dots_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usiz
             for r in 0..MR {
                 let results = results.as_ptr().add(r * MK);
                 let scores = task.scores.add((row + r) * TILE_KEYS + keys.lane(first));
-                if keys.apart == 1 && count == MK {
-                    scores.copy_from_nonoverlapping(results, MK);
-                    continue;
-                }
                 for k in 0..count {
                     *scores.add(k * keys.apart) = *results.add(k);
                 }
