@@ -4,13 +4,13 @@
 //! product, and memory is the limit: each row of key and value is read once, from its place, and goes through all rows
 //! of query or output while it is in registers or in the nearest cache.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod ahead;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx_step;
-mod generic;
+mod dots;
+mod order;
 #[cfg_attr(
     not(all(target_arch = "x86_64", target_os = "linux")),
     allow(dead_code, reason = "only tile registers have stages")
@@ -19,6 +19,7 @@ mod pipeline;
 mod squares;
 #[cfg(test)]
 mod tests;
+mod weighted_sum;
 mod widen;
 
 use std::ops::Range;
@@ -52,7 +53,7 @@ impl<'a> HeadRows<'a> {
 
     /// What to ask for during a product with the rows from `first` on, at the given lanes, that is followed by one with
     /// the rows of `next` from `next_row` on. These need not be there: nothing but the cache learns of it.
-    fn ahead(&self, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
+    fn ahead(&self, bytes: usize, first: usize, lanes: &Range<usize>, next: &Self, next_row: usize) -> Ahead {
         let size = self.elements.dtype().size();
         let place = |rows: &Self, row: usize| {
             let start: *const u8 = match rows.elements {
@@ -68,7 +69,7 @@ impl<'a> HeadRows<'a> {
         };
         let (this, this_stride, this_row) = place(self, first);
         let (next, next_stride, next_row) = place(next, next_row);
-        let rows = AHEAD_BYTES / this_row;
+        let rows = (bytes / this_row).clamp(4, TILE_KEYS);
         Ahead { rows, this, this_stride, this_row, end: lanes.end, next, next_stride, next_row }
     }
 
@@ -87,16 +88,17 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-/// How far ahead of the products cache lines are asked for: longer than the latency of memory and than what a product
-/// takes at a time (64 keys in tile registers), and little beside the second cache, where they go.
-const AHEAD_BYTES: usize = 32768;
+/// How far ahead of tile registers cache lines are asked for: longer than the latency of memory and than what a product
+/// takes at a time (64 keys), and little beside the second cache, where they go.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+const AHEAD_BYTES_OF_TILES: usize = 32768;
 
-/// What tile registers ask for while a product runs, a row for each lane: rows of this product, and at its end those of the
+/// How far ahead of vectors, if they ask at all: as many values as go through all columns before the next ones do, so that
+/// both fit into the nearest cache, where lines go, and still enough that sums stay in registers for a while.
+const AHEAD_BYTES_OF_VECTORS: usize = 4096;
+
+/// What is asked for while a product runs, a row for each lane: rows of this product, and at its end those of the
 /// next one, so that memory is never idle. Strides and rows are in bytes.
-#[cfg_attr(
-    not(all(target_arch = "x86_64", target_os = "linux")),
-    allow(dead_code, reason = "only tile registers ask ahead")
-)]
 struct Ahead {
     rows: usize,
     this: *const u8,
@@ -158,6 +160,8 @@ pub(in crate::cpu) struct InPlace {
     /// Rows of queries and outputs have a multiple of this many floats.
     group: usize,
     order: Order,
+    /// How far ahead of a product cache lines are asked for.
+    ahead_bytes: usize,
     dots: unsafe fn(&Dots),
     weighted_sum: unsafe fn(&WeightedSum),
     largest_square: unsafe fn(&Squares) -> f32,
@@ -314,7 +318,7 @@ impl InPlace {
             key: start.wrapping_byte_sub(lanes.start * key.stride * self.dtype.size()),
             key_stride: key.stride,
             columns: key.columns,
-            ahead: key.ahead(first_key, &lanes, next, first_key + lanes.start),
+            ahead: key.ahead(self.ahead_bytes, first_key, &lanes, next, first_key + lanes.start),
             lanes,
             scores: scores.as_mut_ptr(),
         };
@@ -353,7 +357,7 @@ impl InPlace {
             value: start.wrapping_byte_sub(lanes.start * value.stride * self.dtype.size()),
             value_stride: value.stride,
             columns: value.columns,
-            ahead: value.ahead(first_key, &lanes, next, first_key + TILE_KEYS),
+            ahead: value.ahead(self.ahead_bytes, first_key, &lanes, next, first_key + TILE_KEYS),
             lanes,
             out: out.as_mut_ptr(),
             out_stride,
@@ -378,12 +382,12 @@ macro_rules! in_place {
         $(#[target_feature(enable = $features)])?
         unsafe fn dots(task: &Dots) {
             // SAFETY: the caller's.
-            unsafe { generic::dots::<$simd, $element>(task) }
+            unsafe { dots::dots::<$simd, $element>(task) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn weighted_sum(task: &WeightedSum) {
             // SAFETY: the caller's.
-            unsafe { generic::weighted_sum::<$simd, $element>(task) }
+            unsafe { weighted_sum::weighted_sum::<$simd, $element>(task) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn largest_square(task: &Squares) -> f32 {
@@ -397,6 +401,7 @@ macro_rules! in_place {
                 true => Order::EvenOdd,
                 false => Order::Plain,
             },
+            ahead_bytes: AHEAD_BYTES_OF_VECTORS,
             dots,
             weighted_sum,
             largest_square,
@@ -468,6 +473,7 @@ mod x86 {
             dtype: DType::BF16,
             group: 32,
             order: Order::Tiles,
+            ahead_bytes: AHEAD_BYTES_OF_TILES,
             dots,
             weighted_sum,
             largest_square,

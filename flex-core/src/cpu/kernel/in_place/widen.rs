@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::super::simd::{Portable, Simd};
+use super::ahead::RowsToAsk;
 
 /// Reading two vectors of elements of type `T` at a time.
 ///
@@ -12,9 +13,18 @@ pub(super) trait Widen<T: Copy + Default>: Simd {
     /// Whether the first vector holds the elements with even numbers and the second those with odd ones, instead of the
     /// first and the second half. 16-bit floats that are the upper half of an f32 are cheapest to take apart so.
     const EVEN_ODD: bool = false;
+    /// When to ask for lines ahead.
+    const ROWS_TO_ASK: RowsToAsk = RowsToAsk::NEVER;
 
     /// The next `2 · LANES` elements.
     unsafe fn widen(from: *const T) -> [Self::V; 2];
+
+    /// As [`widen`](Self::widen), where there is an element before the first one, which may be read.
+    #[inline(always)]
+    unsafe fn widen_after_another(from: *const T) -> [Self::V; 2] {
+        // SAFETY: the caller's.
+        unsafe { Self::widen(from) }
+    }
 
     /// The next `count` elements, fewer than `2 · LANES`; the rest is 0 and not read.
     #[inline(always)]
@@ -90,7 +100,7 @@ mod x86 {
     use half::{bf16, f16};
 
     use super::super::super::simd::{Avx2, Avx512};
-    use super::{LaneSums, Widen};
+    use super::{LaneSums, RowsToAsk, Widen};
 
     /// Each step of [`LaneSums::lane_sums`] adds the halves of two vectors' remaining sums, and puts both results in one
     /// vector. Functions and not closures, which are compiled without the features where they are not inlined.
@@ -150,6 +160,8 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f32> for Avx2 {
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 1 };
+
         #[inline(always)]
         unsafe fn widen(from: *const f32) -> [__m256; 2] {
             unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
@@ -158,6 +170,8 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f16> for Avx2 {
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 1 };
+
         #[inline(always)]
         unsafe fn widen(from: *const f16) -> [__m256; 2] {
             unsafe { [0, 8].map(|i| _mm256_cvtph_ps(_mm_loadu_si128(from.add(i).cast()))) }
@@ -167,6 +181,7 @@ mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<bf16> for Avx2 {
         const EVEN_ODD: bool = true;
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 1 };
 
         #[inline(always)]
         unsafe fn widen(from: *const bf16) -> [__m256; 2] {
@@ -174,6 +189,17 @@ mod x86 {
                 let pairs = _mm256_loadu_si256(from.cast());
                 let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000u32 as i32));
                 [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(odd)]
+            }
+        }
+
+        /// A shift takes the place of a product on many CPUs; a second load does not.
+        #[inline(always)]
+        unsafe fn widen_after_another(from: *const bf16) -> [__m256; 2] {
+            unsafe {
+                let upper_halves = _mm256_set1_epi32(0xffff_0000u32 as i32);
+                let even = _mm256_and_si256(_mm256_loadu_si256(from.sub(1).cast()), upper_halves);
+                let odd = _mm256_and_si256(_mm256_loadu_si256(from.cast()), upper_halves);
+                [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
             }
         }
     }
@@ -204,6 +230,8 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f32> for Avx512 {
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 8 };
+
         #[inline(always)]
         unsafe fn widen(from: *const f32) -> [__m512; 2] {
             unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] }
@@ -218,6 +246,8 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f16> for Avx512 {
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 3 };
+
         #[inline(always)]
         unsafe fn widen(from: *const f16) -> [__m512; 2] {
             unsafe { [0, 16].map(|i| _mm512_cvtph_ps(_mm256_loadu_si256(from.add(i).cast()))) }
@@ -246,6 +276,7 @@ mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<bf16> for Avx512 {
         const EVEN_ODD: bool = true;
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 3 };
 
         #[inline(always)]
         unsafe fn widen(from: *const bf16) -> [__m512; 2] {
