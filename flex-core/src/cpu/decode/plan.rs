@@ -44,23 +44,27 @@ pub(in super::super) fn part_keys(shape: &Shape) -> usize {
     good.max(shape.kv_len.div_ceil(split::most_parts(shape))).next_multiple_of(TILE_KEYS)
 }
 
-/// Puts an item for each part of some heads, numbered `batch · kv_heads + kv_head`, into an empty list: `[heads, parts]`.
+/// Puts an item for each part of some heads, numbered `batch · kv_heads + kv_head`, into an empty list. Their results are
+/// `[heads, parts]`.
+///
+/// All heads have their turn with some tokens before the next ones come: where the heads of a token lie side by side,
+/// pages of memory are then used by all heads while they are known.
 pub(in super::super) fn items(shape: &Shape, heads: Range<usize>, items: &mut Vec<Item>) {
     let (each, group) = (part_keys(shape), shape.group());
     let parts = shape.kv_len.div_ceil(each);
     items.reserve(heads.len() * parts);
-    for head in heads {
-        let (batch, kv_head) = (head / shape.kv_heads, head % shape.kv_heads);
-        for start in (0..shape.kv_len).step_by(each) {
-            let keys = start..(start + each).min(shape.kv_len);
+    for part in 0..parts {
+        let keys = part * each..((part + 1) * each).min(shape.kv_len);
+        for (i, head) in heads.clone().enumerate() {
+            let (batch, kv_head) = (head / shape.kv_heads, head % shape.kv_heads);
             items.push(Item {
                 batch,
                 kv_head,
                 heads: kv_head * group..(kv_head + 1) * group,
                 queries: 0..shape.q_len,
                 cost: keys.len() as u64,
-                keys,
-                partial: (parts > 1).then(|| items.len() * group * shape.q_len),
+                keys: keys.clone(),
+                partial: (parts > 1).then(|| (i * parts + part) * group * shape.q_len),
             });
         }
     }

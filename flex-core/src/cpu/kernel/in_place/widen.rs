@@ -246,7 +246,7 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f16> for Avx512 {
-        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 3 };
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 8 };
 
         #[inline(always)]
         unsafe fn widen(from: *const f16) -> [__m512; 2] {
@@ -276,7 +276,7 @@ mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<bf16> for Avx512 {
         const EVEN_ODD: bool = true;
-        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 3 };
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 8 };
 
         #[inline(always)]
         unsafe fn widen(from: *const bf16) -> [__m512; 2] {
