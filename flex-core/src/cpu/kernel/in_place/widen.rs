@@ -39,7 +39,8 @@ pub(super) trait Widen<T: Copy + Default>: Simd {
     }
 }
 
-/// Sums along vectors.
+/// Sums along vectors, by a tree that transposes on its way: each step adds the halves of what is left of two vectors, one
+/// of them where it is. (With both of them moved there would be twice as many shuffles, which few units can do.)
 ///
 /// # Safety
 /// The CPU has the features.
@@ -102,58 +103,28 @@ mod x86 {
     use super::super::super::simd::{Avx2, Avx512};
     use super::{LaneSums, RowsToAsk, Widen};
 
-    /// Each step of [`LaneSums::lane_sums`] adds the halves of two vectors' remaining sums, and puts both results in one
-    /// vector. Functions and not closures, which are compiled without the features where they are not inlined.
-    ///
-    /// # Safety
-    /// The CPU has AVX.
-    #[inline(always)]
-    unsafe fn sums_of_four(x: [__m256; 4]) -> __m256 {
-        // SAFETY: the caller's.
-        unsafe {
-            let [a, b, c, d] = x;
-            let ab = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
-            let cd = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)));
-            let (low, high) = (_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd));
-            _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high))
-        }
-    }
-
-    /// The same with wider vectors.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512 F.
-    #[inline(always)]
-    unsafe fn wide_sums_of_four(x: [__m512; 4]) -> __m512 {
-        // SAFETY: the caller's.
-        unsafe {
-            let [a, b, c, d] = x;
-            let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
-            let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
-            let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
-            _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
-        }
-    }
-
-    /// Sums of neighbouring quarters, those of `a` first.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512 F.
-    #[inline(always)]
-    unsafe fn sums_of_quarters(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the caller's.
-        unsafe { _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b)) }
-    }
-
     // SAFETY of the bodies: the caller's CPU has AVX2, FMA and F16C, and its pointers are good for sixteen elements.
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl LaneSums for Avx2 {
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m256; 16]) -> __m256 {
             unsafe {
-                let [a, b, c, d, e, f, g, h, ..] = *x;
-                let (a, b) = (sums_of_four([a, b, c, d]), sums_of_four([e, f, g, h]));
-                _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
+                let mut four = [_mm256_setzero_ps(); 4];
+                for (i, sums) in four.iter_mut().enumerate() {
+                    let (a, b) = (x[i], x[i + 4]);
+                    let moved = _mm256_permute2f128_ps::<0x21>(a, b);
+                    *sums = _mm256_add_ps(_mm256_blend_ps::<0xf0>(a, b), moved);
+                }
+                let mut two = [_mm256_setzero_ps(); 2];
+                for (i, sums) in two.iter_mut().enumerate() {
+                    let (a, b) = (four[i], four[i + 2]);
+                    let moved = _mm256_shuffle_pd::<0x5>(_mm256_castps_pd(a), _mm256_castps_pd(b));
+                    *sums = _mm256_add_ps(_mm256_blend_ps::<0xcc>(a, b), _mm256_castpd_ps(moved));
+                }
+                let [a, b] = two;
+                let moved =
+                    _mm256_blend_ps::<0xaa>(_mm256_permute_ps::<0xb1>(a), _mm256_permute_ps::<0xb1>(b));
+                _mm256_add_ps(_mm256_blend_ps::<0xaa>(a, b), moved)
             }
         }
     }
@@ -211,12 +182,28 @@ mod x86 {
         #[inline(always)]
         unsafe fn lane_sums(x: &[__m512; 16]) -> __m512 {
             unsafe {
-                let mut fours = [_mm512_setzero_ps(); 4];
-                for (four, rows) in fours.iter_mut().zip(x.as_chunks::<4>().0) {
-                    *four = wide_sums_of_four(*rows);
+                let mut eight = [_mm512_setzero_ps(); 8];
+                for (i, sums) in eight.iter_mut().enumerate() {
+                    let (a, b) = (x[i], x[i + 8]);
+                    let moved = _mm512_shuffle_f32x4::<0x4e>(a, b);
+                    *sums = _mm512_add_ps(_mm512_mask_mov_ps(a, 0xff00, b), moved);
                 }
-                let [a, b, c, d] = fours;
-                sums_of_quarters(sums_of_quarters(a, b), sums_of_quarters(c, d))
+                let mut four = [_mm512_setzero_ps(); 4];
+                let quarters = _mm512_setr_epi64(2, 3, 8, 9, 6, 7, 12, 13);
+                for (i, sums) in four.iter_mut().enumerate() {
+                    let (a, b) = (eight[i], eight[i + 4]);
+                    let moved = _mm512_permutex2var_pd(_mm512_castps_pd(a), quarters, _mm512_castps_pd(b));
+                    *sums = _mm512_add_ps(_mm512_mask_mov_ps(a, 0xf0f0, b), _mm512_castpd_ps(moved));
+                }
+                let mut two = [_mm512_setzero_ps(); 2];
+                for (i, sums) in two.iter_mut().enumerate() {
+                    let (a, b) = (four[i], four[i + 2]);
+                    let moved = _mm512_shuffle_pd::<0x55>(_mm512_castps_pd(a), _mm512_castps_pd(b));
+                    *sums = _mm512_add_ps(_mm512_mask_mov_ps(a, 0xcccc, b), _mm512_castpd_ps(moved));
+                }
+                let [a, b] = two;
+                let moved = _mm512_mask_permute_ps::<0xb1>(_mm512_permute_ps::<0xb1>(a), 0xaaaa, b);
+                _mm512_add_ps(_mm512_mask_mov_ps(a, 0xaaaa, b), moved)
             }
         }
     }
