@@ -11,7 +11,7 @@ use crate::ir::{BinaryOp, Builder, Input, NodeId, Type};
 use crate::isa::InstructionSet;
 use crate::mask::BlockSize;
 use crate::mods::{MaskMod, ScoreMod};
-use crate::reference;
+use crate::{reference, testing};
 
 mod case;
 mod small_scores;
@@ -26,7 +26,7 @@ fn random_problems_agree_with_the_reference() {
     let mut rng = StdRng::seed_from_u64(11);
     let blocks: [BlockSize; 6] =
         [128.into(), 64.into(), (16, 48).into(), (5, 7).into(), (256, 32).into(), (1, 200).into()];
-    for i in 0..200 {
+    for i in 0..testing::cases(200) as usize {
         let dtype = [DType::F32, DType::F32, DType::F16, DType::BF16][rng.random_range(0..4)];
         let case = Case::random(&mut rng, dtype);
         let mut problem = case.problem();

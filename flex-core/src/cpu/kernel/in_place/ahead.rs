@@ -59,8 +59,8 @@ fn prefetch_lines(first: *const u8, stride: usize, row: usize, count: usize) {
 /// [streams](super::order::STREAMS): where they lie side by side, and where they lie apart, as they do with the heads of a
 /// token side by side.
 ///
-/// Prefetchers follow streams, but fall behind where multiplying takes longer than reading, and AMD's do not follow rows
-/// that lie apart.
+/// Prefetchers follow streams, but fall behind where multiplying takes longer than reading, and do not follow rows that lie
+/// apart.
 #[derive(Clone, Copy)]
 pub(super) struct RowsToAsk {
     pub(super) side_by_side: usize,
