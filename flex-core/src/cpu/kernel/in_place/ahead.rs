@@ -125,6 +125,11 @@ impl<'a> Ask<'a> {
         if count > self.side_by_side {
             return self.bytes_across_stretches(count);
         }
+        self.bytes_side_by_side(count);
+    }
+
+    #[inline(always)]
+    fn bytes_side_by_side(&mut self, count: usize) {
         for byte in (0..count).step_by(64) {
             prefetch_nearest(self.at.wrapping_add(byte));
         }
@@ -145,11 +150,7 @@ impl<'a> Ask<'a> {
                 }
             }
             let part = count.min(self.side_by_side);
-            for byte in (0..part).step_by(64) {
-                prefetch_nearest(self.at.wrapping_add(byte));
-            }
-            self.at = self.at.wrapping_add(part);
-            self.side_by_side -= part;
+            self.bytes_side_by_side(part);
             count -= part;
         }
     }
