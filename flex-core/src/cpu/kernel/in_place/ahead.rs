@@ -3,6 +3,9 @@
 use super::super::TILE_KEYS;
 use super::Ahead;
 
+/// The bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// Asks for a cache line that is read soon, into the second cache. Any address will do.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
@@ -49,7 +52,7 @@ fn prefetch_lines(first: *const u8, stride: usize, row: usize, count: usize) {
     let (rows, bytes) = if stride == row { (1, count * row) } else { (count, row) };
     for i in 0..rows {
         let row = first.wrapping_add(i * stride);
-        for byte in (0..bytes).step_by(64) {
+        for byte in (0..bytes).step_by(LINE) {
             prefetch(row.wrapping_add(byte));
         }
     }
@@ -119,26 +122,21 @@ impl<'a> Ask<'a> {
         self.rows(next.wrapping_add(from * next_stride), next_stride, next_row, TILE_KEYS);
     }
 
-    /// Asks for the next so many bytes, in whole lines.
+    /// Goes on by so many bytes, whose lines are to be [asked for](Asking) in so many parts; asks for all of them at once
+    /// where they do not lie side by side or are more than the parts.
     #[inline(always)]
-    pub(super) fn bytes(&mut self, count: usize) {
-        if count > self.side_by_side {
-            return self.bytes_across_stretches(count);
+    pub(super) fn bytes_in(&mut self, parts: usize, bytes: usize) -> Lines {
+        let (at, apart) = (self.at, bytes.div_ceil(parts));
+        if bytes <= self.side_by_side && apart <= LINE {
+            self.pass(bytes);
+            return Lines { at, apart };
         }
-        self.bytes_side_by_side(count);
-    }
-
-    #[inline(always)]
-    fn bytes_side_by_side(&mut self, count: usize) {
-        for byte in (0..count).step_by(64) {
-            prefetch_nearest(self.at.wrapping_add(byte));
-        }
-        self.at = self.at.wrapping_add(count);
-        self.side_by_side -= count;
+        self.bytes(bytes);
+        Lines { at, apart: 0 }
     }
 
     #[inline(never)]
-    fn bytes_across_stretches(&mut self, mut count: usize) {
+    fn bytes(&mut self, mut count: usize) {
         while count > 0 {
             if self.side_by_side == 0 {
                 match self.stretches.checked_sub(1) {
@@ -150,8 +148,46 @@ impl<'a> Ask<'a> {
                 }
             }
             let part = count.min(self.side_by_side);
-            self.bytes_side_by_side(part);
+            for byte in (0..part).step_by(LINE) {
+                prefetch_nearest(self.at.wrapping_add(byte));
+            }
+            self.pass(part);
             count -= part;
+        }
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, bytes: usize) {
+        self.at = self.at.wrapping_add(bytes);
+        self.side_by_side -= bytes;
+    }
+}
+
+/// What is asked for beside a product, a few lines at each of its steps: the buffers in which a CPU waits for lines are few,
+/// and stay full only if a line is asked for whenever one has come, instead of many at once and then none.
+pub(super) trait Asking {
+    fn ask(&mut self, lines: usize);
+}
+
+/// Nothing.
+impl Asking for () {
+    #[inline(always)]
+    fn ask(&mut self, _: usize) {}
+}
+
+/// Lines side by side.
+pub(super) struct Lines {
+    at: *const u8,
+    /// At most a line, so that none is left out.
+    apart: usize,
+}
+
+impl Asking for Lines {
+    #[inline(always)]
+    fn ask(&mut self, lines: usize) {
+        for _ in 0..lines {
+            prefetch_nearest(self.at);
+            self.at = self.at.wrapping_add(self.apart);
         }
     }
 }
@@ -182,7 +218,7 @@ mod tests {
         for stride in [96, 100, 160] {
             let ahead = ahead(memory, stride);
             for step in [1, 32, 96, 200, 384] {
-                for first in [0, 5, 13, 19] {
+                for (first, parts) in [(0, 1), (5, 2), (13, 3), (19, 16)] {
                     let mut ask = Ask::new(&ahead, first);
                     for asked in (0..40 * 96).step_by(step) {
                         // What is behind the last byte of a row may be its end or the beginning of the next one.
@@ -195,7 +231,9 @@ mod tests {
                             Some(row) => ahead.next.wrapping_add(row * 2 * stride + byte),
                         };
                         assert_eq!(ask.at, expected, "{asked} bytes after lane {first}, {stride} apart");
-                        ask.bytes(step);
+                        let lines = ask.bytes_in(parts, step);
+                        assert!(lines.apart <= LINE, "no line is left out");
+                        assert!(lines.apart == 0 || lines.apart * parts >= step, "up to the last one");
                     }
                 }
             }

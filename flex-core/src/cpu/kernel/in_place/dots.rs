@@ -3,8 +3,9 @@
 //! Sums of `MR` rows and `MK` keys are in registers.
 
 use super::super::TILE_KEYS;
+use super::super::simd::Simd;
 use super::Dots;
-use super::ahead::Ask;
+use super::ahead::{Ask, Asking, LINE};
 use super::order::{STREAMS, Together, streams_and_rest};
 use super::widen::{LaneSums, Widen};
 
@@ -30,16 +31,22 @@ unsafe fn dots_of_all_keys<S: Widen<T> + LaneSums, T: Copy + Default, const WHOL
     // Whole ones by themselves, in either case: how many keys these are is known to the compiler.
     if task.ahead.is_worth_asking(task.rows, S::ROWS_TO_ASK) {
         let mut ask = Ask::new(&task.ahead, task.lanes.start);
+        let steps = task.rows.div_ceil(16 / S::LANES) * task.columns.div_ceil(2 * S::LANES);
+        let parts = steps * const { lines_of_a_step::<S, T>() };
         let whole = task.lanes.start + task.lanes.len() / STREAMS * STREAMS;
         for lane in (task.lanes.start..whole).step_by(STREAMS) {
-            ask.bytes(STREAMS * task.ahead.this_row);
+            let mut lines = ask.bytes_in(parts, STREAMS * task.ahead.this_row);
             // SAFETY: as promised by the caller.
-            unsafe { dots_of_all_rows::<S, T, WHOLE>(task, Together::neighbours(lane, STREAMS)) }
+            unsafe {
+                let keys = Together::neighbours(lane, STREAMS);
+                dots_of_all_rows::<S, T, WHOLE>(task, keys, &mut lines)
+            }
         }
         if whole < task.lanes.end {
             // SAFETY: as promised by the caller.
             unsafe {
-                dots_of_all_rows::<S, T, WHOLE>(task, Together::neighbours(whole, task.lanes.end - whole))
+                let rest = Together::neighbours(whole, task.lanes.end - whole);
+                dots_of_all_rows::<S, T, WHOLE>(task, rest, &mut ())
             }
         }
         return;
@@ -47,11 +54,11 @@ unsafe fn dots_of_all_keys<S: Widen<T> + LaneSums, T: Copy + Default, const WHOL
     let (streams, rest) = streams_and_rest(&task.lanes);
     for keys in streams {
         // SAFETY: as promised by the caller.
-        unsafe { dots_of_all_rows::<S, T, WHOLE>(task, keys) }
+        unsafe { dots_of_all_rows::<S, T, WHOLE>(task, keys, &mut ()) }
     }
     if let Some(keys) = rest {
         // SAFETY: as promised by the caller.
-        unsafe { dots_of_all_rows::<S, T, WHOLE>(task, keys) }
+        unsafe { dots_of_all_rows::<S, T, WHOLE>(task, keys, &mut ()) }
     }
 }
 
@@ -61,19 +68,26 @@ unsafe fn dots_of_all_keys<S: Widen<T> + LaneSums, T: Copy + Default, const WHOL
 unsafe fn dots_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default, const WHOLE: bool>(
     task: &Dots,
     keys: Together,
+    asking: &mut impl Asking,
 ) {
     let mut row = 0;
     while row < task.rows {
         // SAFETY: as promised by the caller; the rows are among those of the task.
         row += unsafe {
             match task.rows - row {
-                8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2, WHOLE>(task, row, keys),
-                4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4, WHOLE>(task, row, keys),
-                2.. => dots_of_rows::<S, T, 2, 4, WHOLE>(task, row, keys),
-                _ => dots_of_rows::<S, T, 1, 4, WHOLE>(task, row, keys),
+                8.. if S::LANES == 16 => dots_of_rows::<S, T, 8, 2, WHOLE>(task, row, keys, asking),
+                4.. if S::LANES == 16 => dots_of_rows::<S, T, 4, 4, WHOLE>(task, row, keys, asking),
+                2.. => dots_of_rows::<S, T, 2, 4, WHOLE>(task, row, keys, asking),
+                _ => dots_of_rows::<S, T, 1, 4, WHOLE>(task, row, keys, asking),
             }
         };
     }
+}
+
+/// What a step reads of the keys, where four rows need `16 / LANES` steps for it: as many lines are asked for.
+const fn lines_of_a_step<S: Simd, T>() -> usize {
+    let (bytes, steps) = (STREAMS * 2 * S::LANES * size_of::<T>(), 16 / S::LANES);
+    bytes / steps / LINE
 }
 
 /// `MR` rows, `MK` keys at a time; returns how many rows.
@@ -91,6 +105,7 @@ unsafe fn dots_of_rows<
     task: &Dots,
     row: usize,
     keys: Together,
+    asking: &mut impl Asking,
 ) -> usize {
     let pair = 2 * S::LANES;
     let whole = task.columns / pair * pair;
@@ -105,9 +120,11 @@ unsafe fn dots_of_rows<
             let query = task.query.add(row * task.query_stride);
             let mut sums = [[S::splat(0.0); MK]; MR];
             if whole > 0 {
+                asking.ask(const { lines_of_a_step::<S, T>() });
                 step::<S, T, MR, MK, FIRST>(&mut sums, query, task, at, pair);
             }
             for d in (pair..whole).step_by(pair) {
+                asking.ask(const { lines_of_a_step::<S, T>() });
                 step::<S, T, MR, MK, LATER>(&mut sums, query.add(d), task, at.map(|at| at.add(d)), pair);
             }
             if !WHOLE {

@@ -3,8 +3,9 @@
 //! Sums of `MR` rows and `NV` vectors of value columns are in registers.
 
 use super::super::TILE_KEYS;
+use super::super::simd::Simd;
 use super::WeightedSum;
-use super::ahead::Ask;
+use super::ahead::{Ask, Asking, LINE};
 use super::order::{Together, streams_and_rest};
 use super::widen::{LaneSums, Widen};
 
@@ -29,9 +30,11 @@ pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(tas
         let group = task.ahead.rows;
         for first in task.lanes.clone().step_by(group) {
             let keys = Together::neighbours(first, group.min(task.lanes.end - first));
-            let mut ask_for_a_part = || ask.bytes((keys.count * task.ahead.this_row).div_ceil(panels));
+            let parts = keys.count * const { lines_of_a_step::<S, T>() };
+            let mut lines_of_a_panel =
+                || ask.bytes_in(parts, (keys.count * task.ahead.this_row).div_ceil(panels));
             // SAFETY: as promised by the caller.
-            unsafe { columns_of_all_rows::<S, T>(task, keys, &mut ask_for_a_part) }
+            unsafe { columns_of_all_rows::<S, T, _>(task, keys, &mut lines_of_a_panel) }
         }
         return;
     }
@@ -39,31 +42,31 @@ pub(super) unsafe fn weighted_sum<S: Widen<T> + LaneSums, T: Copy + Default>(tas
     // By themselves: how many keys these are is known to the compiler.
     for keys in streams {
         // SAFETY: as promised by the caller.
-        unsafe { columns_of_all_rows::<S, T>(task, keys, &mut || ()) }
+        unsafe { columns_of_all_rows::<S, T, _>(task, keys, &mut || ()) }
     }
     if let Some(keys) = rest {
         // SAFETY: as promised by the caller.
-        unsafe { columns_of_all_rows::<S, T>(task, keys, &mut || ()) }
+        unsafe { columns_of_all_rows::<S, T, _>(task, keys, &mut || ()) }
     }
 }
 
 /// # Safety
 /// As [`weighted_sum`]; the values are among those of the task.
 #[inline(always)]
-unsafe fn columns_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default>(
+unsafe fn columns_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default, A: Asking>(
     task: &WeightedSum,
     keys: Together,
-    before_panel: &mut impl FnMut(),
+    asking_of_panel: &mut impl FnMut() -> A,
 ) {
     let mut row = 0;
     while row < task.rows {
         // SAFETY: as promised by the caller; the rows are among those of the task.
         row += unsafe {
             match task.rows - row {
-                8.. if S::LANES == 16 => columns_of_rows::<S, T, 8>(task, row, keys, before_panel),
-                4.. => columns_of_rows::<S, T, 4>(task, row, keys, before_panel),
-                2.. => columns_of_rows::<S, T, 2>(task, row, keys, before_panel),
-                _ => columns_of_rows::<S, T, 1>(task, row, keys, before_panel),
+                8.. if S::LANES == 16 => columns_of_rows::<S, T, A, 8>(task, row, keys, asking_of_panel),
+                4.. => columns_of_rows::<S, T, A, 4>(task, row, keys, asking_of_panel),
+                2.. => columns_of_rows::<S, T, A, 2>(task, row, keys, asking_of_panel),
+                _ => columns_of_rows::<S, T, A, 1>(task, row, keys, asking_of_panel),
             }
         };
     }
@@ -74,29 +77,34 @@ unsafe fn columns_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default>(
 /// # Safety
 /// As [`weighted_sum`]; the rows from `row` on, `MR` of them, are there.
 #[inline(always)]
-unsafe fn columns_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, const MR: usize>(
+unsafe fn columns_of_rows<S: Widen<T> + LaneSums, T: Copy + Default, A: Asking, const MR: usize>(
     task: &WeightedSum,
     row: usize,
     keys: Together,
-    before_panel: &mut impl FnMut(),
+    asking_of_panel: &mut impl FnMut() -> A,
 ) -> usize {
     let mut column = 0;
     while column < task.columns {
-        before_panel();
+        let asking = asking_of_panel();
         let left = task.columns - column;
         let vectors = (left / S::LANES).min(S::LANES / MR);
         // SAFETY: as promised by the caller; so many columns are left.
         let done = unsafe {
             match vectors {
-                8.. => panel::<S, T, MR, 8, true>(task, row, keys, column),
-                4.. => panel::<S, T, MR, 4, true>(task, row, keys, column),
-                2.. => panel::<S, T, MR, 2, true>(task, row, keys, column),
-                _ => panel::<S, T, MR, 2, false>(task, row, keys, column),
+                8.. => panel::<S, T, MR, 8, true>(task, row, keys, column, asking),
+                4.. => panel::<S, T, MR, 4, true>(task, row, keys, column, asking),
+                2.. => panel::<S, T, MR, 2, true>(task, row, keys, column, asking),
+                _ => panel::<S, T, MR, 2, false>(task, row, keys, column, asking),
             }
         };
         column += done;
     }
     MR
+}
+
+/// What a step reads of the values of a key in a panel of four rows (or half a line): as many lines are asked for.
+const fn lines_of_a_step<S: Simd, T>() -> usize {
+    (S::LANES / 4 * S::LANES * size_of::<T>()).div_ceil(LINE)
 }
 
 /// `MR` rows and `NV` vectors of columns; returns how many columns these are. Unless `WHOLE`, the columns end before the
@@ -116,6 +124,7 @@ unsafe fn panel<
     row: usize,
     keys: Together,
     column: usize,
+    mut asking: impl Asking,
 ) -> usize {
     // SAFETY: as promised by the caller.
     unsafe {
@@ -129,6 +138,7 @@ unsafe fn panel<
         let value = task.value.cast::<T>().add(column);
         let weights = task.weights.add(row * TILE_KEYS);
         for i in 0..keys.count {
+            asking.ask(const { lines_of_a_step::<S, T>() });
             let key = keys.lane(i);
             let value = value.add(key * task.value_stride);
             let mut columns = [S::splat(0.0); NV];
