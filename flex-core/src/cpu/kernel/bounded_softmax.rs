@@ -81,9 +81,9 @@ where
             for r in 0..rows {
                 P::keep_awake(r, W::ROWS_AWAKE);
                 let sums = task.sums.add((first + r) * SUM_LANES);
-                let sum = S::mul(S::splat(rescale[r]), S::load(sums));
                 let (groups, shift) = (groups.clone(), S::splat(shift[r]));
-                S::store(sums, weigh::<S, W, E, true, MASKED>(task, first + r, groups, exponent, shift, sum));
+                let sum = weigh::<S, W, E, true, MASKED>(task, first + r, groups, exponent, shift);
+                S::store(sums, S::fma(S::splat(rescale[r]), S::load(sums), sum));
             }
         }
     }

@@ -197,7 +197,7 @@ impl<S: Simd, const MR: usize, const NV: usize> Products<MR, NV> for S {
                         let factor = S::splat(*task.factor.add(strip * MR + r));
                         for (v, sum) in row.iter().enumerate() {
                             let at = out.add(r * task.out_row + v * S::LANES);
-                            S::store(at, S::add(*sum, S::mul(factor, S::load(at))));
+                            S::store(at, S::fma(factor, S::load(at), *sum));
                         }
                     }
                 }

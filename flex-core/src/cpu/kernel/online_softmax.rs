@@ -155,13 +155,12 @@ where
                     }
                 };
                 let sums = task.sums.add((first + r) * super::SUM_LANES);
-                let sum = S::mul(S::splat(rescale[r]), S::load(sums));
                 let (groups, shift) = (groups.clone(), S::splat(shift[r]));
                 let sum = match MASKED && !S::HAS_MASKS {
-                    true => weigh::<S, W, _, false, true>(task, first + r, groups, exponent, shift, sum),
-                    false => weigh::<S, W, _, false, false>(task, first + r, groups, exponent, shift, sum),
+                    true => weigh::<S, W, _, false, true>(task, first + r, groups, exponent, shift),
+                    false => weigh::<S, W, _, false, false>(task, first + r, groups, exponent, shift),
                 };
-                S::store(sums, sum);
+                S::store(sums, S::fma(S::splat(rescale[r]), S::load(sums), sum));
             }
         }
     }
@@ -205,7 +204,8 @@ fn kept_whole(kept: &Range<u32>, width: usize, units: &Range<usize>) -> Range<us
     start..(kept.end as usize / width).clamp(start, units.end)
 }
 
-/// A row of scores becomes weights, which are added to `sum`; exponents may be known to be `SMALL`.
+/// A row of scores becomes weights; returns their sums, which the caller adds to those of earlier tiles: one chain of all
+/// additions would lose a digit over a few thousand keys. Exponents may be known to be `SMALL`.
 ///
 /// # Safety
 /// As [`softmax`].
@@ -216,7 +216,6 @@ pub(super) unsafe fn weigh<S, W, E, const SMALL: bool, const MASKED: bool>(
     groups: Range<usize>,
     exponent: E,
     shift: S::V,
-    sum: S::V,
 ) -> S::V
 where
     S: Simd,
@@ -225,6 +224,7 @@ where
 {
     // SAFETY: as promised by the caller.
     unsafe {
+        let sum = S::splat(0.0);
         if !MASKED || S::HAS_MASKS {
             return weigh_groups::<S, W, E, SMALL, MASKED>(task, r, groups, exponent, shift, sum);
         }
@@ -236,7 +236,7 @@ where
     }
 }
 
-/// The same for groups of vectors, all of which are kept whole or asked for what is kept of them.
+/// The same for groups of vectors, added to `sum`, all of which are kept whole or asked for what is kept of them.
 ///
 /// # Safety
 /// As [`softmax`].

@@ -222,6 +222,32 @@ fn softmax_keeps_maximum_and_sums_across_tiles() {
 }
 
 #[test]
+fn sums_of_many_tiles_lose_no_digits() {
+    for (isa, kernels) in all() {
+        let (rows, tiles) = (64 / kernels.strip * kernels.strip, 512);
+        let (mut max, mut sums, mut rescale) =
+            (vec![f32::NEG_INFINITY; rows], vec![0.0; rows * SUM_LANES], vec![0.0; rows]);
+        let mut exact = vec![0.0f64; rows];
+        for tile in 0..tiles {
+            let mut weights = numbers(rows * TILE_KEYS, tile);
+            // Nothing is larger than the first score, so all weights have the same unit.
+            weights.iter_mut().step_by(TILE_KEYS).for_each(|score| *score = 1.0);
+            let state = SoftmaxRows { max: &mut max, sums: &mut sums, rescale: &mut rescale };
+            kernels.softmax(&mut weights, 0..TILE_KEYS, 1.0, state);
+            for (exact, weights) in exact.iter_mut().zip(weights.chunks_exact(TILE_KEYS)) {
+                *exact += weights.iter().copied().map(f64::from).sum::<f64>();
+            }
+        }
+        let error = |(sums, exact): (&[f32], &f64)| {
+            (sums.iter().copied().map(f64::from).sum::<f64>() / exact - 1.0).powi(2)
+        };
+        let errors: f64 = sums.chunks_exact(SUM_LANES).zip(&exact).map(error).sum();
+        let error = (errors / rows as f64).sqrt();
+        assert!(error < 2e-7, "off by {error:e} ({isa})");
+    }
+}
+
+#[test]
 fn a_softmax_changes_scores_and_knows_what_rows_keep() {
     for ((isa, kernels), strips) in all_of_f32().flat_map(|kernels| [(kernels, 1), (kernels, 2)]) {
         let rows = strips * kernels.strip;
