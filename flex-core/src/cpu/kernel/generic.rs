@@ -67,7 +67,7 @@ unsafe fn add_chains<S: Simd, const MR: usize, const NV: usize, const STEP: usiz
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = S::splat(*a.add(r * row + step * STEP));
                     for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = S::fma(x, column, *sum);
+                        *sum = S::add_products(x, column, *sum);
                     }
                 }
             }

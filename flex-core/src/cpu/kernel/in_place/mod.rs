@@ -95,7 +95,7 @@ const AHEAD_BYTES_OF_TILES: usize = 32768;
 
 /// How far ahead of vectors, if they ask at all: as many values as go through all columns before the next ones do, so that
 /// both fit into the nearest cache, where lines go, and still enough that sums stay in registers for a while.
-const AHEAD_BYTES_OF_VECTORS: usize = 4096;
+const AHEAD_BYTES_OF_VECTORS: usize = 8192;
 
 /// What is asked for while a product runs, a row for each lane: rows of this product, and at its end those of the
 /// next one, so that memory is never idle. Strides and rows are in bytes.

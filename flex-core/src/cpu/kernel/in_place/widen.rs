@@ -233,7 +233,7 @@ mod x86 {
 
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<f16> for Avx512 {
-        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 1 };
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 1 };
 
         #[inline(always)]
         unsafe fn widen(from: *const f16) -> [__m512; 2] {
@@ -263,7 +263,7 @@ mod x86 {
     #[allow(clippy::undocumented_unsafe_blocks)]
     impl Widen<bf16> for Avx512 {
         const EVEN_ODD: bool = true;
-        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: 3, apart: 1 };
+        const ROWS_TO_ASK: RowsToAsk = RowsToAsk { side_by_side: usize::MAX, apart: 1 };
 
         #[inline(always)]
         unsafe fn widen(from: *const bf16) -> [__m512; 2] {

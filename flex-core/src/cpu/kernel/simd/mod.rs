@@ -18,7 +18,7 @@ pub(super) trait Simd: Copy {
     type Arithmetic: Fma;
     /// The floats of a vector.
     const LANES: usize;
-    /// The elements of a 32-bit unit that [`fma`](Self::fma) multiplies: 2 for bf16.
+    /// The elements of a 32-bit unit that [`add_products`](Self::add_products) multiplies: 2 for bf16.
     const DEPTH: usize = 1;
     /// Whether [keeping](Self::keep) some lanes takes hardly any time, so that there is no need to know which vectors are
     /// kept whole.
@@ -31,6 +31,14 @@ pub(super) trait Simd: Copy {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The products of units of [`DEPTH`](Self::DEPTH) elements, added to `sums`.
+    #[inline(always)]
+    unsafe fn add_products(a: Self::V, b: Self::V, sums: Self::V) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { Self::fma(a, b, sums) }
+    }
+
     /// The larger one; `b` where one is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// 2ˣ within 2 ulp; 0 below −126, NaN for NaN. Only defined for x ≤ 127.5 and NaN, which softmax never exceeds; if it is

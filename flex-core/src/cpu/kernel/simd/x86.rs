@@ -283,7 +283,7 @@ pub(in super::super) unsafe fn transpose16(rows: &mut [__m512; 16]) {
     }
 }
 
-/// Sixteen sums of products of bf16 pairs; the other operations are not used.
+/// Sixteen floats; units are pairs of bf16.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Bf16Dot;
 
@@ -321,12 +321,16 @@ impl Simd for Bf16Dot {
         unsafe { Avx512::mul(a, b) }
     }
 
-    /// `a` and `b` are pairs of bf16.
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { Avx512::fma(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(a: __m512, b: __m512, sums: __m512) -> __m512 {
         unsafe {
             let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
-            _mm512_dpbf16_ps(c, pairs(a), pairs(b))
+            _mm512_dpbf16_ps(sums, pairs(a), pairs(b))
         }
     }
 
