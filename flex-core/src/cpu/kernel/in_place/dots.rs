@@ -120,17 +120,22 @@ unsafe fn dots_of_rows<
             let query = task.query.add(row * task.query_stride);
             let mut sums = [[S::splat(0.0); MK]; MR];
             if whole > 0 {
-                asking.ask(const { lines_of_a_step::<S, T>() });
-                step::<S, T, MR, MK, FIRST>(&mut sums, query, task, at, pair);
+                step::<S, T, MR, MK, FIRST>(&mut sums, query, task, at, pair, asking);
             }
             for d in (pair..whole).step_by(pair) {
-                asking.ask(const { lines_of_a_step::<S, T>() });
-                step::<S, T, MR, MK, LATER>(&mut sums, query.add(d), task, at.map(|at| at.add(d)), pair);
+                step::<S, T, MR, MK, LATER>(
+                    &mut sums,
+                    query.add(d),
+                    task,
+                    at.map(|at| at.add(d)),
+                    pair,
+                    asking,
+                );
             }
             if !WHOLE {
                 let left = task.columns - whole;
                 let at = at.map(|at| at.add(whole));
-                step::<S, T, MR, MK, LAST>(&mut sums, query.add(whole), task, at, left);
+                step::<S, T, MR, MK, LAST>(&mut sums, query.add(whole), task, at, left, asking);
             }
             let mut vectors = [S::splat(0.0); 16];
             for (r, sums) in sums.iter().enumerate() {
@@ -158,7 +163,8 @@ const FIRST: u8 = 0;
 const LATER: u8 = 1;
 const LAST: u8 = 2;
 
-/// Adds the products of some elements of `MR` queries and `MK` keys: two vectors of them, or the last `count`.
+/// Adds the products of some elements of `MR` queries and `MK` keys: two vectors of them, or the last `count`. Asks for lines
+/// before.
 ///
 /// # Safety
 /// As [`dots_of_rows`].
@@ -175,7 +181,9 @@ unsafe fn step<
     task: &Dots,
     keys: [*const T; MK],
     count: usize,
+    asking: &mut impl Asking,
 ) {
+    asking.ask(const { lines_of_a_step::<S, T>() });
     // SAFETY: as promised by the caller.
     unsafe {
         let mut queries = [[S::splat(0.0); 2]; MR];
