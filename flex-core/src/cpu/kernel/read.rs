@@ -18,7 +18,7 @@ pub(in crate::cpu) enum Prefetch {
 const AHEAD_BYTES: usize = 4096;
 
 /// A cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// The lines that a stream reads before the next stream has its turn.
 const LINES_A_TURN: usize = 4;

@@ -1,10 +1,8 @@
 //! Asking for cache lines before they are read.
 
 use super::super::TILE_KEYS;
+use super::super::read::LINE;
 use super::Ahead;
-
-/// The bytes of a cache line.
-pub(super) const LINE: usize = 64;
 
 /// Asks for a cache line that is read soon, into the second cache. Any address will do.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

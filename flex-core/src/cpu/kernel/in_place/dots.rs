@@ -3,9 +3,10 @@
 //! Sums of `MR` rows and `MK` keys are in registers.
 
 use super::super::TILE_KEYS;
+use super::super::read::LINE;
 use super::super::simd::Simd;
 use super::Dots;
-use super::ahead::{Ask, Asking, LINE};
+use super::ahead::{Ask, Asking};
 use super::order::{STREAMS, Together, streams_and_rest};
 use super::widen::{LaneSums, Widen};
 
@@ -31,7 +32,7 @@ unsafe fn dots_of_all_keys<S: Widen<T> + LaneSums, T: Copy + Default, const WHOL
     // Whole ones by themselves, in either case: how many keys these are is known to the compiler.
     if task.ahead.is_worth_asking(task.rows, S::ROWS_TO_ASK) {
         let mut ask = Ask::new(&task.ahead, task.lanes.start);
-        let steps = task.rows.div_ceil(16 / S::LANES) * task.columns.div_ceil(2 * S::LANES);
+        let steps = task.rows.div_ceil(rows_of_a_pass::<S>()) * task.columns.div_ceil(2 * S::LANES);
         let parts = steps * const { lines_of_a_step::<S, T>() };
         let whole = task.lanes.start + task.lanes.len() / STREAMS * STREAMS;
         for lane in (task.lanes.start..whole).step_by(STREAMS) {
@@ -84,10 +85,14 @@ unsafe fn dots_of_all_rows<S: Widen<T> + LaneSums, T: Copy + Default, const WHOL
     }
 }
 
-/// What a step reads of the keys, where four rows need `16 / LANES` steps for it: as many lines are asked for.
+/// The rows that go through four keys together, or twice as many through two of them and then the others.
+const fn rows_of_a_pass<S: Simd>() -> usize {
+    S::LANES / 4
+}
+
+/// The lines of keys that a step reads, divided by the passes of four rows: as many are asked for.
 const fn lines_of_a_step<S: Simd, T>() -> usize {
-    let (bytes, steps) = (STREAMS * 2 * S::LANES * size_of::<T>(), 16 / S::LANES);
-    bytes / steps / LINE
+    STREAMS * 2 * S::LANES * size_of::<T>() * rows_of_a_pass::<S>() / 4 / LINE
 }
 
 /// `MR` rows, `MK` keys at a time; returns how many rows.

@@ -3,9 +3,10 @@
 //! Sums of `MR` rows and `NV` vectors of value columns are in registers.
 
 use super::super::TILE_KEYS;
+use super::super::read::LINE;
 use super::super::simd::Simd;
 use super::WeightedSum;
-use super::ahead::{Ask, Asking, LINE};
+use super::ahead::{Ask, Asking};
 use super::order::{Together, streams_and_rest};
 use super::widen::{LaneSums, Widen};
 
